@@ -1,0 +1,56 @@
+"""Token ids to vectors. One file an engine; the file's name is its name in a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from serving.folder import Folder
+from serving.values import Prepared, Vectors
+
+__all__ = ["ENGINES", "DType", "Engine", "EngineOptions"]
+
+ENGINES = Folder(__name__, __path__[0])
+
+DType: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Numbers of a rollout that an engine honours.
+
+    `batch_tokens` bounds one batch, padding included, and `queue_tokens` what may wait (None: the
+    engine's choice for its hardware; an empty queue takes any job). `threads` is the number of
+    compute threads on a CPU (None: the library's choice); `device` a torch device name or None for
+    a GPU where there is one.
+    """
+
+    dtype: DType = "auto"
+    batch_tokens: int | None = None
+    queue_tokens: int | None = None
+    threads: int | None = None
+    device: str | None = None
+
+
+class Engine(Protocol):
+    """A model that embeds. Engine modules have `load(spec, options) -> Engine`.
+
+    Every vector depends on its own input alone: batched equals single, in any order.
+    """
+
+    async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
+        """Vectors of every input, in order.
+
+        `deadline` is a `time.monotonic()` of this process: past it, or when the awaiting task is
+        cancelled, inputs that are not yet in a batch never are. Raises `DeadlinePassed`,
+        `Overloaded` (queue full; nothing was taken), `InputTooLarge`, `Unavailable` (engine dead).
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return if the engine can answer; else raise `Unavailable` with the reason."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is in a batch, refuse the rest with `Unavailable`, free the model."""
+        ...

@@ -1,0 +1,203 @@
+"""Everything that can go wrong, as facts: a code, a status, a sentence. Knows no bodies.
+
+PolyvecError                       500  INTERNAL_ERROR
+├── Refused                             the caller's doing; nothing is billed
+│   ├── BrokenBody                 400  INPUT_INVALID_JSON
+│   ├── InvalidInput               422  INPUT_INVALID
+│   ├── ModelNotFound              404  INPUT_MODEL_NOT_FOUND
+│   ├── TaskNotFound               400  INPUT_TASK_NOT_FOUND
+│   ├── ModalityNotSupported       400  INPUT_MODALITY_NOT_SUPPORTED
+│   ├── TokenLimitExceeded         400  INPUT_TOKEN_LIMIT_EXCEEDED
+│   ├── BodyTooLarge               413  INPUT_BODY_TOO_LARGE
+│   ├── InputTooLarge              413  INPUT_TOO_LARGE_FOR_MEMORY
+│   ├── BodyTimeout                408  INPUT_BODY_TIMEOUT
+│   ├── ResourceNotFound           404  RESOURCE_NOT_FOUND
+│   └── MethodNotAllowed           405  METHOD_NOT_ALLOWED
+├── Unavailable                    503  SERVICE_UNAVAILABLE
+│   └── Overloaded                 503  SERVICE_OVERLOADED
+├── DeadlinePassed                 504  SERVICE_TIMEOUT
+├── ModelUnavailable               500  MODEL_UNAVAILABLE      a checkpoint that cannot be had or read
+└── InvalidConfig                  500  CONFIG_INVALID         a configuration that cannot be served
+
+Arguments are positional and handed to `Exception.__init__`, so that every error survives pickle:
+an error raised in a replica is the same error in the gateway.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BodyTimeout",
+    "BodyTooLarge",
+    "BrokenBody",
+    "DeadlinePassed",
+    "InputTooLarge",
+    "InvalidConfig",
+    "InvalidInput",
+    "MethodNotAllowed",
+    "ModalityNotSupported",
+    "ModelNotFound",
+    "ModelUnavailable",
+    "Overloaded",
+    "PolyvecError",
+    "Refused",
+    "ResourceNotFound",
+    "TaskNotFound",
+    "TokenLimitExceeded",
+    "Unavailable",
+]
+
+
+class PolyvecError(Exception):
+    """`PolyvecError(message)`: something of ours failed; `message` may be shown to a caller."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    status: ClassVar[int] = 500
+
+    @property
+    def message(self) -> str:
+        """One sentence for a person."""
+        return str(self.args[0]) if self.args else type(self).__name__
+
+    @property
+    def field(self) -> str | None:
+        """The request's field that is at fault, as a dotted path, or None."""
+        return None
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which the same request may succeed, or None."""
+        return None
+
+
+class Refused(PolyvecError):
+    """`Refused(message, field=None)`: the request cannot be served as it is."""
+
+    code = "INPUT_REFUSED"
+    status = 400
+
+    @property
+    def field(self) -> str | None:
+        """The second argument: the field at fault, where one is."""
+        return str(self.args[1]) if len(self.args) > 1 and self.args[1] is not None else None
+
+
+class BrokenBody(Refused):
+    """`BrokenBody(message)`: the body is not JSON."""
+
+    code = "INPUT_INVALID_JSON"
+
+
+class InvalidInput(Refused):
+    """`InvalidInput(message, field, problems=())`: a field has the wrong type or value.
+
+    `problems` are `(field, message, type, input)` tuples, one for each thing found wrong.
+    """
+
+    code = "INPUT_INVALID"
+    status = 422
+
+    @property
+    def problems(self) -> tuple[tuple[str, str, str, object], ...]:
+        """Every problem found: `(field, message, type, input)`."""
+        if len(self.args) > 2:
+            return tuple(self.args[2])
+        return ((self.field or "", self.message, "value_error", None),)
+
+
+class ModelNotFound(Refused):
+    """`ModelNotFound(message, field)`: no such model; the message names those there are."""
+
+    code = "INPUT_MODEL_NOT_FOUND"
+    status = 404
+
+
+class TaskNotFound(Refused):
+    """`TaskNotFound(message, field)`: the model has no such task; the message names its tasks."""
+
+    code = "INPUT_TASK_NOT_FOUND"
+
+
+class ModalityNotSupported(Refused):
+    """`ModalityNotSupported(message, field)`: an image to a text model, and the like."""
+
+    code = "INPUT_MODALITY_NOT_SUPPORTED"
+
+
+class TokenLimitExceeded(Refused):
+    """`TokenLimitExceeded(message, field)`: an input is longer than the model's context."""
+
+    code = "INPUT_TOKEN_LIMIT_EXCEEDED"
+
+
+class BodyTooLarge(Refused):
+    """`BodyTooLarge(message)`: more bytes than `limits.body_bytes`."""
+
+    code = "INPUT_BODY_TOO_LARGE"
+    status = 413
+
+
+class InputTooLarge(Refused):
+    """`InputTooLarge(message, field)`: one input alone does not fit the engine's memory."""
+
+    code = "INPUT_TOO_LARGE_FOR_MEMORY"
+    status = 413
+
+
+class BodyTimeout(Refused):
+    """`BodyTimeout(message)`: the body did not arrive within `limits.body_timeout_s`."""
+
+    code = "INPUT_BODY_TIMEOUT"
+    status = 408
+
+
+class ResourceNotFound(Refused):
+    """`ResourceNotFound(message)`: no such path."""
+
+    code = "RESOURCE_NOT_FOUND"
+    status = 404
+
+
+class MethodNotAllowed(Refused):
+    """`MethodNotAllowed(message)`: the path is there, the method is not."""
+
+    code = "METHOD_NOT_ALLOWED"
+    status = 405
+
+
+class Unavailable(PolyvecError):
+    """`Unavailable(message, retry_after_s=1.0)`: not now; the same request may succeed later."""
+
+    code = "SERVICE_UNAVAILABLE"
+    status = 503
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """The second argument, or one second."""
+        return float(self.args[1]) if len(self.args) > 1 else 1.0
+
+
+class Overloaded(Unavailable):
+    """`Overloaded(message, retry_after_s=1.0)`: a queue is full; nothing was taken."""
+
+    code = "SERVICE_OVERLOADED"
+
+
+class DeadlinePassed(PolyvecError):
+    """`DeadlinePassed(message)`: the request's time ran out before it was answered."""
+
+    code = "SERVICE_TIMEOUT"
+    status = 504
+
+
+class ModelUnavailable(PolyvecError):
+    """`ModelUnavailable(message)`: a checkpoint is missing, half present or not understood."""
+
+    code = "MODEL_UNAVAILABLE"
+
+
+class InvalidConfig(PolyvecError):
+    """`InvalidConfig(message)`: the configuration cannot be served; the message has the key's path."""
+
+    code = "CONFIG_INVALID"
