@@ -1,0 +1,109 @@
+"""Wiring, and only that: a config becomes a Serve application."""
+
+# No `from __future__ import annotations` here: Serve reads a builder's annotation as an object, and
+# hands over a plain dict where it finds a string.
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config import AppConfig, Replicas
+from deployments.gateway import Gateway
+from deployments.placement import ReplicaGroup, place
+from deployments.preprocessor import Preprocessor
+from deployments.replica import Replica
+from serving.engines import EngineOptions
+from serving.models.loading import load_spec
+
+__all__ = ["build", "build_fused"]
+
+# Our own gate refuses first and in our own words; Serve's bounds stand well behind it.
+_SLACK = 2
+# Flights of many gateways that a replica has under way; the engine's queue is the real bound.
+_FLIGHTS = 1024
+# Batches' worth of waiting tokens for which autoscaling wants one replica.
+_BATCHES_PER_REPLICA = 8
+_BATCH_TOKENS = 4096
+
+_DRAIN = {"graceful_shutdown_wait_loop_s": 0.1, "graceful_shutdown_timeout_s": 30}
+_HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 15}
+
+
+def build(args: AppConfig) -> serve.Application:
+    """Gateway, Preprocessor where it is asked for, and a deployment for every replica group."""
+    specs = {m.id: load_spec(m.entry()) for m in args.models if m.placement == "per_task"}
+    engines: dict[str, dict[str | None, Any]] = {}
+    for group in place(args, specs):
+        engines.setdefault(group.model.id, {})[group.task] = _replicas(group)
+    preprocessor = _preprocessor(args) if args.preprocessor.text == "deployment" else None
+    return _gateway(args, args.gateway.cpus, 0.0, engines, preprocessor)
+
+
+def build_fused(args: AppConfig) -> serve.Application:
+    """Gateway and engines in one deployment: no hop, for small models."""
+    cpus = args.gateway.cpus + sum(m.cpus_per_replica for m in args.models)
+    return _gateway(args, cpus, sum(m.gpus_per_replica for m in args.models), {}, None)
+
+
+def _gateway(
+    args: AppConfig,
+    cpus: float,
+    gpus: float,
+    engines: Mapping[str, Mapping[str | None, Any]],
+    preprocessor: DeploymentHandle[Any] | None,
+) -> serve.Application:
+    deployment = serve.deployment(serve.ingress()(Gateway)).options(
+        name="Gateway",
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
+        max_ongoing_requests=_SLACK * args.limits.requests,
+        **_DRAIN,
+        **_HEALTH,
+        **_scale(args.gateway.replicas, by_tokens=None),
+    )
+    return deployment.bind(args, engines, preprocessor)
+
+
+def _preprocessor(args: AppConfig) -> Any:
+    deployment = serve.deployment(Preprocessor).options(
+        name="Preprocessor",
+        ray_actor_options={"num_cpus": args.preprocessor.cpus},
+        max_ongoing_requests=_FLIGHTS,
+        **_DRAIN,
+        **_HEALTH,
+        **_scale(args.preprocessor.replicas, by_tokens=None),
+    )
+    return deployment.bind([model.entry() for model in args.models])
+
+
+def _replicas(group: ReplicaGroup) -> Any:
+    model = group.model
+    options: EngineOptions = model.engine_options()
+    tokens = _BATCHES_PER_REPLICA * (options.batch_tokens or _BATCH_TOKENS)
+    deployment = serve.deployment(Replica).options(
+        name=group.name,
+        ray_actor_options={
+            "num_cpus": model.cpus_per_replica,
+            "num_gpus": model.gpus_per_replica,
+        },
+        max_ongoing_requests=_FLIGHTS,
+        **_DRAIN,
+        **_HEALTH,
+        **_scale(model.replicas, by_tokens=tokens),
+    )
+    return deployment.bind(model.entry(), model.engine, options)
+
+
+def _scale(replicas: Replicas, by_tokens: int | None) -> dict[str, Any]:
+    if replicas.min == replicas.max:
+        return {"num_replicas": replicas.min}
+    bounds = {"min_replicas": replicas.min, "max_replicas": replicas.max}
+    if by_tokens is None:
+        return {"autoscaling_config": AutoscalingConfig(**bounds, target_ongoing_requests=64)}
+    policy = AutoscalingPolicy(
+        policy_function="deployments.autoscaling:QueuedTokens",
+        policy_kwargs={"tokens_per_replica": by_tokens},
+    )
+    return {"autoscaling_config": AutoscalingConfig(**bounds, policy=policy)}

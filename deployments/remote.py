@@ -1,0 +1,190 @@
+"""The seams of `serving`, one hop away. Ray's errors are translated here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.coalesce import Coalescer, Flight, Lane
+from deployments.flights import PackedVectors, pack_prepared, unpack_vectors
+from serving.engines import Engine
+from serving.errors import Overloaded, PolyvecError, Unavailable
+from serving.values import Job, Prepared, Vectors
+
+__all__ = ["RemoteEngine", "RemotePreparer", "TaskEngines", "translated"]
+
+log = logging.getLogger("polyvec.remote")
+
+T = TypeVar("T")
+
+# By value up to here, through the object store beyond: gRPC between replicas refuses 4 MiB, and the
+# store is cheaper from about there (measured by Ray's own transport, both ways).
+_BY_VALUE_BYTES = 2 * 2**20
+_CHECK_S = 2.0
+
+
+def translated(error: BaseException) -> PolyvecError:
+    """The error as one of ours, whatever Ray made of it. Its text never shows Ray's inside."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    match cause:
+        case PolyvecError():
+            return cause
+        case BackPressureError():
+            return Overloaded("every replica's queue is full", 1.0)
+        case RayActorError() | DeploymentUnavailableError():
+            return Unavailable("no replica is alive; one is being started", 2.0)
+        case RayServeException():
+            return Unavailable("the deployment is changing; try again", 1.0)
+    log.error("unexpected error from a hop", exc_info=error)
+    return PolyvecError("an internal error; the server's log has the details")
+
+
+async def _retrying(call: Callable[[], Awaitable[T]]) -> T:
+    """`call()`, once more where its replica died: embedding is idempotent, and Serve never retries."""
+    try:
+        return await call()
+    except RayActorError as died:
+        log.warning("a replica died under a call, which is sent again: %s", type(died).__name__)
+    return await call()
+
+
+class _Hop:
+    """A method of a deployment: by value when the payload is small, else through the object store."""
+
+    def __init__(self, handle: DeploymentHandle[Any], method: str) -> None:
+        self._small = handle.options(
+            method_name=method,
+            _by_reference=False,
+            request_serialization="pickle",
+            response_serialization="pickle",
+        )
+        self._large = handle.options(method_name=method, _by_reference=True)
+
+    async def __call__(self, size: int, *args: object) -> Any:
+        """The method's result; a cancelled caller cancels the call."""
+        handle = self._small if size < _BY_VALUE_BYTES else self._large
+        response = handle.remote(*args)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except BaseException as error:
+            if isinstance(error, RayActorError) or not isinstance(error, Exception):
+                raise
+            raise translated(error) from None
+
+
+class RemoteEngine:
+    """`Engine`, in a replica group. `width` is the bytes of one full vector."""
+
+    def __init__(self, handle: DeploymentHandle[Any], lane: Lane, width: int) -> None:
+        self._handle, self._width = handle, width
+        self._embed = _Hop(handle, "embed")
+        self._check = handle.options(method_name="check", _by_reference=False)
+        self._name = f"{os.getpid()}-{id(self):x}"
+        self._drops: set[asyncio.Task[None]] = set()
+        self._coalesced: Coalescer[tuple[Prepared, float], Vectors] = Coalescer(
+            self._send,
+            lane,
+            weigh=lambda item: int(item[0].ids.size),
+            kind=lambda item: item[0].service_class,
+            drop=self._drop,
+        )
+
+    async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
+        """See `Engine.embed`; shares its hop with whoever calls at the same time."""
+        return await self._coalesced((prepared, deadline))
+
+    async def check(self) -> None:
+        """See `Engine.check`; `Unavailable` too where no replica answers within two seconds."""
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                await self._check.remote()
+        except TimeoutError:
+            raise Unavailable("no replica answers yet") from None
+        except Exception as error:
+            raise translated(error) from None
+
+    async def close(self) -> None:
+        """End the calls under way; the replicas are Serve's to stop."""
+        await self._coalesced.close()
+
+    async def _send(
+        self, flight: Flight[tuple[Prepared, float], Vectors]
+    ) -> Sequence[Vectors | BaseException]:
+        try:
+            return await _retrying(lambda: self._hop(flight))
+        except RayActorError as died:
+            raise translated(died) from None
+
+    async def _hop(
+        self, flight: Flight[tuple[Prepared, float], Vectors]
+    ) -> Sequence[Vectors | BaseException]:
+        packed = [pack_prepared(*item) for item in flight.items]
+        size = sum(len(ids) + (len(lengths) // 4) * self._width for ids, lengths, *_ in packed)
+        name = f"{self._name}-{flight.number}"
+        results: list[PackedVectors | PolyvecError] = await self._embed(size, name, packed)
+        return [r if isinstance(r, PolyvecError) else unpack_vectors(r) for r in results]
+
+    def _drop(self, flight: Flight[tuple[Prepared, float], Vectors], index: int) -> None:
+        # The router alone knows which replica has the flight, so all are told; only the one that
+        # has it does anything. Callers go away seldom enough.
+        async def tell() -> None:
+            self._handle.broadcast("drop", f"{self._name}-{flight.number}", index)
+
+        task = asyncio.create_task(tell())
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+
+class TaskEngines:
+    """`Engine` over one replica group per adapter (`placement: per_task`)."""
+
+    def __init__(self, engines: Mapping[str | None, Engine]) -> None:
+        self._engines = dict(engines)
+
+    async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
+        """See `Engine.embed`; the group is that of the job's task."""
+        return await self._engines[prepared.task].embed(prepared, deadline)
+
+    async def check(self) -> None:
+        """See `Engine.check`: every group must answer."""
+        await asyncio.gather(*(engine.check() for engine in self._engines.values()))
+
+    async def close(self) -> None:
+        """Close every group's engine."""
+        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
+
+
+class RemotePreparer:
+    """`Preparer`, in the Preprocessor deployment, for one model."""
+
+    def __init__(self, handle: DeploymentHandle[Any], lane: Lane) -> None:
+        self._prepare = _Hop(handle, "prepare")
+        self._coalesced: Coalescer[Job, Prepared] = Coalescer(self._send, lane, weigh=_characters)
+
+    async def prepare(self, job: Job) -> Prepared:
+        """See `Preparer.prepare`; shares its hop with whoever calls at the same time."""
+        return await self._coalesced(job)
+
+    async def _send(self, flight: Flight[Job, Prepared]) -> Sequence[Prepared | BaseException]:
+        size = 4 * sum(map(_characters, flight.items))
+        try:
+            results: list[Prepared | BaseException] = await _retrying(
+                lambda: self._prepare(size, list(flight.items))
+            )
+        except RayActorError as died:
+            raise translated(died) from None
+        return results
+
+
+def _characters(job: Job) -> int:
+    return sum(len(getattr(item, "text", "")) for item in job.items)
