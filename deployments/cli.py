@@ -117,8 +117,9 @@ def _config(args: argparse.Namespace) -> tuple[AppConfig, Address]:
     if args.model:
         models = [_model(word).model_dump(exclude_defaults=True) for word in args.model]
         config = parse_config({**config.model_dump(exclude_defaults=True), "models": models})
-    host = args.host or str(http.get("host", Address.host))
-    port = args.port if args.port is not None else int(http.get("port", Address.port))
+    default = Address()
+    host = args.host or str(http.get("host", default.host))
+    port = args.port if args.port is not None else int(http.get("port", default.port))
     if not 0 < port < 65536:
         raise InvalidConfig(f"--port must be between 1 and 65535, not {port}")
     return config, Address(host, port)
@@ -257,7 +258,8 @@ def _check(args: argparse.Namespace) -> int:
         )
     _out.print(f"{args.file} is valid; {len(config.models)} model(s)")
     if http:
-        _out.print(f"listens on {http.get('host', Address.host)}:{http.get('port', Address.port)}")
+        default = Address()
+        _out.print(f"listens on {http.get('host', default.host)}:{http.get('port', default.port)}")
     _out.print(table)
     return 0
 

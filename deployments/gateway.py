@@ -86,6 +86,8 @@ class Gateway:
                 body_bytes=limits.body_bytes,
                 body_timeout_s=limits.body_timeout_s,
                 request_timeout_s=limits.request_timeout_s,
+                watch_disconnects=False,  # Serve cancels the request itself,
+                writes_request_id=False,  # and echoes the id
             ),
         )
 

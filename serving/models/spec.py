@@ -53,9 +53,9 @@ class ModelSpec:
 
     `path` is the checkpoint's directory on this machine and `transformer` the folder in it with
     the backbone's config.json ("" for the directory itself). `dimensions` is the full width of a
-    vector; `matryoshka` the widths it may be cut to, ascending and without the full one; `max_tokens`
-    the context, special tokens included. `default_task` is what an omitted task means (None: no
-    prompt). `created` is a Unix time in seconds.
+    vector; `matryoshka` the widths it may be cut to, ascending and without the full one;
+    `max_tokens` the context, special tokens included. `default_task` is what an omitted task means
+    (None: no prompt). `created` is a Unix time in seconds.
     """
 
     id: str

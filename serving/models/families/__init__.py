@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from serving.folder import Folder
-from serving.models.checkpoints import Checkpoint
 from serving.models.catalog import Entry
+from serving.models.checkpoints import Checkpoint
 from serving.models.spec import ModelSpec
 
 __all__ = ["FAMILIES", "ModelFamily"]

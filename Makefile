@@ -1,0 +1,43 @@
+# Polyvec's verbs. `make` alone lists them.
+
+PYTHON ?= python3
+URL ?= http://127.0.0.1:8000
+ARGS ?=
+BIN := .venv/bin
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help serve test check bench load clean
+
+help: ## show these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: ## install what is needed, then serve the default model on http://127.0.0.1:8000 (ARGS=...)
+	@$(PYTHON) deployments/install.py demo
+	@exec $(BIN)/polyvec serve $(ARGS)
+
+test: ## install what is needed, then lint, type-check and run every test (ARGS=...)
+	@$(PYTHON) deployments/install.py test demo
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+check: ## what pre-commit runs: ruff, mypy, the house tests
+	@$(PYTHON) deployments/install.py test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/house
+
+bench: ## measure a running server, in texts per server-CPU-second (URL=..., ARGS="--raw --vs ...")
+	@$(PYTHON) deployments/install.py test
+	@exec $(BIN)/python -m loadtests.bench --url $(URL) $(ARGS)
+
+load: ## put simulated users on a running server (URL=..., ARGS="-u 64 -t 1m")
+	@$(PYTHON) deployments/install.py load
+	@exec $(BIN)/locust -f loadtests/locustfile.py --headless -u 32 -r 8 -t 30s --only-summary --host $(URL) $(ARGS)
+
+clean: ## remove .venv and every cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

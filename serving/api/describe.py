@@ -1,0 +1,145 @@
+"""`/openapi.json`: routes that FastAPI never runs described to it, every error with an example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serving.api.rendering import error_value
+from serving.api.routes import Route
+from serving.api.schemas import ErrorBody, InvalidBody
+from serving.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    BrokenBody,
+    DeadlinePassed,
+    InvalidInput,
+    MethodNotAllowed,
+    ModalityNotSupported,
+    ModelNotFound,
+    Overloaded,
+    PolyvecError,
+    ResourceNotFound,
+    TaskNotFound,
+    TokenLimitExceeded,
+    Unavailable,
+)
+
+__all__ = ["Described", "document", "error_responses", "operation"]
+
+# A JSON document's nodes are of any kind: the one place where the wire's description needs `Any`.
+Described = dict[str, Any]
+
+_MODEL = "all-MiniLM-L6-v2"
+_ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
+    400: (
+        "The request cannot be served as it is",
+        (
+            BrokenBody("the body is not valid JSON: unexpected end of data: line 1 column 9 (char 8)"),
+            TaskNotFound(f"{_MODEL} has no task 'summary'; its tasks: none: leave task out", "task"),
+            ModalityNotSupported(f"input 0 is an image; {_MODEL} embeds text only", "input.0"),
+            TokenLimitExceeded(f"input 0 has 900 tokens; {_MODEL} takes 256", "input.0"),
+        ),
+    ),
+    404: (
+        "No such model or path",
+        (
+            ModelNotFound(f"there is no model 'x'; the models: {_MODEL}", "model"),
+            ResourceNotFound("there is no /v1/embedding; see /docs"),
+        ),
+    ),
+    405: ("The path has other methods; see `allow`", (MethodNotAllowed("GET /v1/embeddings"),)),
+    408: ("The body came too slowly", (BodyTimeout("the body did not arrive within 30 seconds"),)),
+    413: ("The body is too large", (BodyTooLarge("the body is larger than the 33554432 bytes …"),)),
+    422: (
+        "A field has the wrong type or value; `errors` names every one",
+        (
+            InvalidInput(
+                "dimensions must be a whole number",
+                "dimensions",
+                (("dimensions", "must be a whole number", "int_type", "many"),),
+            ),
+        ),
+    ),
+    500: ("Something failed on our side", (PolyvecError("something failed on our side …"),)),
+    503: (
+        "Not now; `retry-after` says when",
+        (Overloaded("64 requests are under way in this gateway"), Unavailable("no model answers")),
+    ),
+    504: ("The time ran out", (DeadlinePassed("the request's time ran out before it was embedded"),)),
+}
+_RETRY = {
+    "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "retry-after-ms": {"description": "The same in ms.", "schema": {"type": "integer"}},
+}
+_PARAMETERS: list[Described] = [
+    {
+        "name": "x-request-id",
+        "in": "header",
+        "description": "Comes back where it is 1 to 128 visible ASCII characters.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "x-service-class",
+        "in": "header",
+        "description": "`bulk` work waits for `interactive` work.",
+        "schema": {"type": "string", "enum": ["interactive", "bulk"], "default": "interactive"},
+    },
+    {
+        "name": "x-request-timeout-ms",
+        "in": "header",
+        "description": "Less time than the server's own limit.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+]
+
+
+def error_responses(*statuses: int) -> dict[int | str, Described]:
+    """What FastAPI's `responses` takes, for those statuses."""
+    described: dict[int | str, Described] = {}
+    for status in statuses:
+        description, errors = _ERRORS[status]
+        examples = {error.code: {"value": error_value(error, b"03f58cd9da22fabf")} for error in errors}
+        described[status] = {
+            "model": InvalidBody if status == 422 else ErrorBody,
+            "description": description,
+            "content": {"application/json": {"examples": examples}},
+        }
+        if status in (429, 503):
+            described[status]["headers"] = _RETRY
+    return described
+
+
+def operation(route: Route) -> Described:
+    """The part of an operation that FastAPI cannot read from a function: its body and headers."""
+    name = route.request.__name__
+    content = {
+        "schema": {"$ref": f"#/components/schemas/{name}"},
+        "examples": {title: {"value": value} for title, value in route.examples.items()},
+    }
+    return {
+        "requestBody": {"required": True, "content": {"application/json": content}},
+        "parameters": _PARAMETERS,
+    }
+
+
+def document(app: FastAPI, requests: list[type[BaseModel]]) -> Described:
+    """The whole OpenAPI document of `app`, with the request models it does not know of."""
+    described = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+        license_info=app.license_info,
+        tags=app.openapi_tags,
+    )
+    _, models = models_json_schema(
+        [(model, "validation") for model in requests], ref_template="#/components/schemas/{model}"
+    )
+    described["components"]["schemas"].update(models["$defs"])
+    return described

@@ -1,0 +1,140 @@
+"""Jina's and OpenAI's `POST /v1/embeddings` at once: one request model, the union of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from serving.api.body import json_object
+from serving.api.exchange import Call, Reply
+from serving.api.fields import Fields, Refusal, ranked
+from serving.api.inputs import read_inputs
+from serving.api.models import find
+from serving.api.routes import Route
+from serving.api.schemas import EXAMPLES, EmbeddingsRequest, EmbeddingsResponse
+from serving.api.vectors import WIRE_TYPES, write_list
+from serving.errors import InvalidInput
+from serving.models.spec import ModelSpec
+from serving.service import Service
+from serving.values import Ask, Output, ServiceClass
+
+__all__ = ["NAMES", "ROUTES", "Wanted", "read"]
+
+# Every name of a field, the one that counts first (api.md 0.2 and 1.1).
+NAMES = {
+    "model": ("model",),
+    "input": ("input", "content", "texts"),
+    "task": ("task", "task_type", "prompt_name"),
+    "input_type": ("input_type",),
+    "dimensions": ("dimensions", "output_dimensionality", "output_dimension"),
+    "normalized": ("normalized",),
+    "truncate": ("truncate", "truncation"),
+    "truncate_prompt_tokens": ("truncate_prompt_tokens",),
+    "embedding_type": ("embedding_type", "embedding_types", "encoding_type", "encoding_format"),
+    "late_chunking": ("late_chunking",),
+    "return_multivector": ("return_multivector",),
+    "return_tokenized_input": ("return_tokenized_input",),
+}
+_RANKS = ranked(NAMES)
+_UNSUPPORTED = {
+    "late_chunking": "has no late chunking; leave late_chunking out",
+    "return_multivector": "gives one vector per input; leave return_multivector out",
+    "return_tokenized_input": "returns no tokens; leave return_tokenized_input out",
+}
+
+
+_FLOAT = ("float",)
+_WHOLE = Output()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The body, read: what to ask, under the caller's own name for the model, and how to answer.
+
+    `types` are the number types of the answer. `truncate_to` is vLLM's `truncate_prompt_tokens`;
+    `refusals` are what no model can do.
+    """
+
+    ask: Ask
+    types: tuple[str, ...] = _FLOAT
+    truncate_to: int | None = None
+    refusals: tuple[Refusal, ...] = ()
+
+
+def read(body: Mapping[str, object], most: int, service_class: ServiceClass) -> Wanted:
+    """The request that `body` is, of at most `most` inputs; `InvalidInput` with every problem."""
+    fields = Fields(body, _RANKS)
+    model = fields.text("model")
+    if not model:
+        fields.problem("model", "is missing", "missing")
+    name, value = fields.first("input")
+    items = read_inputs(fields, name, value, most)
+    task, role = fields.text("task"), fields.text("input_type")
+    dimensions = fields.integer("dimensions", 1)
+    normalized = fields.flag("normalized", True)
+    truncate = fields.flag("truncate", False)
+    truncate_to = fields.integer("truncate_prompt_tokens", -1)
+    types = _types(fields)
+    for name, message in _UNSUPPORTED.items():
+        if fields.flag(name, False):
+            fields.refuse(name, message, InvalidInput)
+    fields.check()
+    output = _WHOLE if dimensions is None and normalized else Output(dimensions, normalized)
+    ask = Ask(model or "", items, task, role, output, truncate, service_class)
+    return Wanted(ask, types, truncate_to, tuple(fields.refusals))
+
+
+def _types(fields: Fields) -> tuple[str, ...]:
+    name, value = fields.first("embedding_type")
+    if value is None:
+        return _FLOAT
+    if type(value) is str and value in WIRE_TYPES:
+        return (value,)
+    types = value if type(value) is list else [value]
+    for one in types:
+        if type(one) is not str or one not in WIRE_TYPES:
+            fields.problem(name, f"must be one of {', '.join(WIRE_TYPES)}", "enum", one)
+            return ()
+    if not types:
+        fields.problem(name, "is an empty list; give one type or leave it out", "too_short", value)
+    return tuple(dict.fromkeys(types))
+
+
+def _ask(wanted: Wanted, spec: ModelSpec) -> Ask:
+    """What to ask of that very model."""
+    for error, message, field in wanted.refusals:
+        raise error(f"{spec.id} {message}", field)
+    ask, to = wanted.ask, wanted.truncate_to
+    if to is not None:
+        # mteb copies max_model_len into it: a way to say "truncate", which is all that is kept of it.
+        if 0 <= to < spec.max_tokens:
+            name = "truncate_prompt_tokens"
+            raise InvalidInput(
+                f"{spec.id} truncates to its {spec.max_tokens} tokens only; {name} may be -1", name
+            )
+        ask = replace(ask, truncate=True)
+    return ask if ask.model == spec.id else replace(ask, model=spec.id)
+
+
+async def _answer(service: Service, call: Call) -> Reply:
+    wanted = read(json_object(call.body), service.max_inputs, call.service_class)
+    spec = find(service.catalog, wanted.ask.model)
+    answer = await service.embed(_ask(wanted, spec), call.deadline)
+    began = time.perf_counter()
+    body = await write_list(spec.id, answer, wanted.types)
+    return Reply(body, answer.stages, time.perf_counter() - began)
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/v1/embeddings",
+        _answer,
+        "create_embeddings",
+        "Embed texts",
+        EmbeddingsRequest,
+        EmbeddingsResponse,
+        EXAMPLES,
+    ),
+)

@@ -1,0 +1,113 @@
+"""What a caller may give to embed, in every spelling that clients use, to `Text` and `Image`."""
+
+from __future__ import annotations
+
+from serving.api.fields import Fields
+from serving.values import Image, Item, Text
+
+__all__ = ["read_inputs"]
+
+# {"image"} Jina, {"url"} and {"bytes"} langchain and llama-index, the rest content parts of OpenAI,
+# vLLM and Voyage (api.md 0.3 and 3).
+_IMAGES = ("image", "url", "bytes", "image_url", "image_base64")
+_FOREIGN = ("pdf", "audio", "video")
+_DATA_IMAGE = "data:image/"
+_TOKEN_IDS = (
+    "must be text, not token ids, which mean nothing to another tokenizer "
+    "(langchain: check_embedding_ctx_length=False)"
+)
+
+
+def read_inputs(fields: Fields, name: str, value: object, most: int) -> tuple[Item, ...]:
+    """The items of `value`, at most `most`; what is wrong is noted in `fields`."""
+    if type(value) is str:
+        return (_plain(value),)
+    if type(value) is not list:
+        return _one(fields, name, value)
+    if not value:
+        fields.problem(name, "is empty; give at least one text", "too_short", value)
+    if len(value) > most:
+        message = f"has {len(value)} items; at most {most} fit one request"
+        fields.problem(name, message, "too_long", value)
+        return ()
+    items: list[Item] = []
+    for index, one in enumerate(value):
+        if type(one) is str:
+            items.append(_plain(one))
+            continue
+        items.extend(_one(fields, f"{name}.{index}", one))
+        if fields.hopeless or _is_token_ids(one):
+            break
+    return tuple(items)
+
+
+def _plain(text: str) -> Item:
+    # haystack sends images as bare data URIs.
+    return Image(text) if text.startswith(_DATA_IMAGE) else Text(text)
+
+
+def _is_token_ids(value: object) -> bool:
+    if type(value) is list:
+        return bool(value) and type(value[0]) is int
+    return type(value) is int
+
+
+def _one(fields: Fields, name: str, value: object) -> tuple[Item, ...]:
+    if type(value) is str:
+        return (_plain(value),)
+    if type(value) is dict:
+        return _from_object(fields, name, value)
+    if value is None:
+        fields.problem(name, "is missing", "missing")
+    elif _is_token_ids(value):
+        fields.problem(name, _TOKEN_IDS, "token_ids", value)
+    else:
+        fields.problem(name, 'must be a string, {"text"} or {"image"}', "input_type", value)
+    return ()
+
+
+def _from_object(fields: Fields, name: str, value: dict[str, object]) -> tuple[Item, ...]:
+    given = [key for key in ("text", "content", *_IMAGES, *_FOREIGN) if value.get(key) is not None]
+    if len(given) != 1:
+        wanted = "one of text, image, url, bytes and content"
+        message = f"must have {wanted}" if not given else f"must have only one of {', '.join(given)}"
+        fields.problem(name, message, "input_object", value)
+        return ()
+    key = given[0]
+    field, inner = f"{name}.{key}", value[key]
+    if key == "content":
+        return _fused(fields, field, inner)
+    if key == "image_url" and type(inner) is dict:
+        field, inner = f"{field}.url", inner.get("url")
+    if type(inner) is not str:
+        fields.problem(field, "must be a string", "string_type", inner)
+        return ()
+    if key == "text":
+        return (Text(inner),)
+    if key in _FOREIGN:
+        fields.refuse(field, f"embeds no {key}")
+        return ()
+    return (Image(inner),)
+
+
+def _fused(fields: Fields, name: str, parts: object) -> tuple[Item, ...]:
+    """One item of several parts: texts are joined by line breaks, as chat templates do."""
+    if type(parts) is str:
+        return (Text(parts),)
+    if type(parts) is not list or not parts:
+        fields.problem(name, "must be a list of parts", "list_type", parts)
+        return ()
+    items: list[Item] = []
+    for index, part in enumerate(parts):
+        if type(part) is dict and "content" in part:
+            fields.problem(f"{name}.{index}", "must not have content of its own", "nested", part)
+        else:
+            items.extend(_one(fields, f"{name}.{index}", part))
+        if fields.hopeless:
+            break
+    if len(items) == 1:
+        return (items[0],)
+    texts = [item.text for item in items if isinstance(item, Text)]
+    if len(texts) < len(items):
+        fields.refuse(name, "fuses no images with other parts into one vector")
+    return (Text("\n".join(texts)),)

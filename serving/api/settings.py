@@ -1,0 +1,24 @@
+"""The numbers and choices of a rollout that the wire honours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ApiSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """How long and how large a request may be.
+
+    `watch_disconnects` stops the work of a caller that has gone; turn it off where the server that
+    runs the app cancels it by itself (Ray Serve does). `writes_request_id` adds `x-request-id` to
+    responses; turn it off where the server does so (Ray Serve does, with the same id).
+    """
+
+    body_bytes: int = 32 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    request_timeout_s: float = 60.0
+    probe_timeout_s: float = 5.0
+    watch_disconnects: bool = True
+    writes_request_id: bool = True

@@ -1,0 +1,78 @@
+"""Vectors into a response body: base64 spliced in as bytes, lists written by orjson.
+
+Nothing passes through Python floats, pydantic or a whole-body JSON encoder: for 32 vectors of 2048
+dimensions that is 0.04 instead of 34 CPU-ms (peers.md, serialisation).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pybase64 import b64encode
+
+from serving.encodings import ENCODINGS, encoding
+from serving.values import Answer, Floats, Usage
+
+__all__ = ["WIRE_TYPES", "write_list"]
+
+_BASE64 = "base64"
+_ENCODE = {name: encoding(name).encode for name in ENCODINGS.names()}
+WIRE_TYPES = (*_ENCODE, _BASE64)
+
+# orjson and pybase64 keep the GIL, so a thread would not free the event loop; short slices do.
+# 32k numbers are at most 1.6 ms of one core.
+_SLICE_NUMBERS = 32_768
+
+
+async def write_list(model: str, answer: Answer, types: tuple[str, ...]) -> bytes:
+    """The body of a list of embeddings, in input order; each of one type, or keyed by type."""
+    vectors = answer.vectors
+    rows, width = vectors.shape
+    step = max(1, _SLICE_NUMBERS // max(1, width))
+    written: list[bytes] = []
+    for start in range(0, rows, step):
+        if start:
+            await asyncio.sleep(0)
+        written += _entries(vectors[start : start + step], start, types)
+    return b'{"object":"list","model":%b,"data":[%b],"usage":%b}' % (
+        orjson.dumps(model),
+        b",".join(written),
+        _usage(answer.usage),
+    )
+
+
+def _entries(vectors: Floats, first: int, types: tuple[str, ...]) -> list[bytes]:
+    """`[n, dimensions]` to the JSON of n entries, numbered from `first`."""
+    if len(types) == 1:
+        values = _values(vectors, types[0])
+    else:
+        columns = [_values(vectors, name) for name in types]
+        shape = b"{" + b",".join(b'"%b":%%b' % name.encode() for name in types) + b"}"
+        values = [shape % row for row in zip(*columns, strict=True)]
+    return [
+        b'{"object":"embedding","index":%d,"embedding":%b}' % entry
+        for entry in enumerate(values, first)
+    ]
+
+
+def _values(vectors: Floats, name: str) -> list[bytes]:
+    if name == _BASE64:
+        little = vectors.astype("<f4", copy=False)
+        return [b'"%b"' % b64encode(row) for row in little]
+    return [_dumped(row) for row in _ENCODE[name](vectors)]
+
+
+def _dumped(row: npt.NDArray[Any]) -> bytes:
+    return orjson.dumps(np.ascontiguousarray(row), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _usage(usage: Usage) -> bytes:
+    total = usage.total_tokens
+    if usage.image_tokens:
+        counts = (total, total, usage.image_tokens)
+        return b'{"prompt_tokens":%d,"total_tokens":%d,"image_tokens":%d}' % counts
+    return b'{"prompt_tokens":%d,"total_tokens":%d}' % (total, total)

@@ -1,0 +1,332 @@
+"""An engine over a plain function: asyncio on one side, one thread on the other.
+
+The thread builds the model, and nothing else ever touches it. Whenever it is free it takes the next
+batch, with whatever waits at that moment; results go back to each caller's own event loop.
+A batch that fails, fails its own callers; one that does not fit memory is halved and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from threading import Condition, Event, Thread
+from time import monotonic
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from serving.batching import Batch, Queue, Row, Ticket
+from serving.errors import (
+    DeadlinePassed,
+    InputTooLarge,
+    InvalidInput,
+    PolyvecError,
+    TokenLimitExceeded,
+    Unavailable,
+)
+from serving.models.spec import ModelSpec
+from serving.values import Floats, Ints, Output, Prepared, Vectors
+from serving.vectors.matryoshka import shorten
+
+__all__ = ["STUCK_S", "Broken", "Compute", "Input", "OutOfMemory", "ThreadedEngine"]
+
+STUCK_S = 120.0
+"""A batch under way for longer than this means that the engine hangs."""
+
+_log = logging.getLogger(__name__)
+
+
+class OutOfMemory(Exception):
+    """The batch does not fit memory; a smaller one may."""
+
+
+class Broken(Exception):
+    """`Broken(reason)`: the model cannot be used any more, by anyone."""
+
+
+class Input(NamedTuple):
+    """One input as the model sees it: `ids` is `[tokens]`; see `Prepared` for `skip`."""
+
+    ids: Ints
+    skip: int
+    adapter: str | None
+
+
+Compute: TypeAlias = Callable[[Sequence[Input]], Floats]
+"""Inputs, shortest first, to `[inputs, dimensions]`. Raises `OutOfMemory` or `Broken`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One caller that waits, and what is ready of its answer: `left` inputs are not."""
+
+    prepared: Prepared
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Vectors]
+    ends: list[int]
+    array: Floats
+    left: int
+    began: float = 0.0
+    queue_s: float = 0.0
+
+
+_Row: TypeAlias = Row[_Call]
+_Outcome: TypeAlias = tuple[Sequence[_Row], Floats | PolyvecError]
+_Settled: TypeAlias = tuple[_Call, Vectors | PolyvecError]
+
+
+class ThreadedEngine:
+    """An `Engine`. `build` runs in the thread; the constructor returns when it has."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        build: Callable[[], Compute],
+        *,
+        batch_tokens: int,
+        queue_tokens: int,
+        adapters: Container[str] = (),
+    ) -> None:
+        self._spec = spec
+        self._adapters = adapters
+        self._queue: Queue[_Call] = Queue(batch_tokens, queue_tokens)
+        self._ready = Condition()
+        self._idle = False
+        self._refusal: str | None = None
+        self._batch_began: float | None = None
+        self._compute: Compute | None = None
+        failure: list[BaseException] = []
+        built = Event()
+        self._thread = Thread(
+            target=self._work, args=(build, built, failure), name=f"engine {spec.id}", daemon=True
+        )
+        self._thread.start()
+        built.wait()
+        if failure:
+            raise failure[0]
+
+    async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
+        """See `Engine.embed`."""
+        lengths = self._admitted(prepared)
+        width = prepared.output.dimensions or self._spec.dimensions
+        array = np.empty((len(lengths), width), np.float32)
+        now = monotonic()
+        if not lengths:
+            return Vectors(array)
+        loop = asyncio.get_running_loop()
+        ends = list(accumulate(lengths))
+        call = _Call(prepared, loop, loop.create_future(), ends, array, len(lengths))
+        with self._ready:
+            self._refuse_if_unable()
+            ticket = self._queue.add(
+                call, [length or 1 for length in lengths], prepared.service_class, now, deadline
+            )
+            if self._idle:  # woken after this turn of the loop: all that is ready now goes together
+                loop.call_soon(self._wake)
+        timer = loop.call_later(max(deadline - now, 0.0), self._expire, ticket)
+        try:
+            return await call.future
+        finally:
+            timer.cancel()
+            if ticket.rows:
+                with self._ready:
+                    self._queue.drop(ticket)
+
+    async def check(self) -> None:
+        """See `Engine.check`."""
+        self._refuse_if_unable()
+        if not self._thread.is_alive():
+            raise Unavailable(f"the engine of {self._spec.id} has stopped")
+        began = self._batch_began
+        if began is not None and (seconds := monotonic() - began) > STUCK_S:
+            message = f"the engine of {self._spec.id} has been in one batch for {seconds:.0f} s"
+            raise Unavailable(message)
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        self._stop(f"the engine of {self._spec.id} is closed")
+        await asyncio.to_thread(self._thread.join)
+
+    def _admitted(self, prepared: Prepared) -> list[int]:
+        """The lengths of a job's inputs, once it is one that this engine can run."""
+        adapter, wanted = prepared.adapter, prepared.output.dimensions
+        if adapter is not None and adapter not in self._adapters:
+            raise InvalidInput(f"{self._spec.id} has no adapter {adapter!r} loaded", "task")
+        if wanted is not None and not 1 <= wanted <= self._spec.dimensions:
+            message = f"{self._spec.id} has {self._spec.dimensions} dimensions, not {wanted}"
+            raise InvalidInput(message, "dimensions")
+        lengths: list[int] = prepared.lengths.tolist()
+        if lengths and max(lengths) > self._spec.max_tokens:
+            message = f"an input has {max(lengths)} tokens, of at most {self._spec.max_tokens}"
+            raise TokenLimitExceeded(message, "input")
+        return lengths
+
+    def _refuse_if_unable(self) -> None:
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
+
+    def _wake(self) -> None:
+        with self._ready:
+            self._ready.notify()
+
+    def _expire(self, ticket: Ticket[_Call]) -> None:
+        with self._ready:
+            waited = ticket.rows > 0
+            self._queue.drop(ticket)
+        if waited:
+            _deliver([(ticket.owner, _late())])
+
+    def _stop(self, reason: str) -> None:
+        """Refuse what waits and whatever comes; the thread ends after the batch under way."""
+        with self._ready:
+            self._refusal = self._refusal or reason
+            waiting = self._queue.clear()
+            self._ready.notify()
+        _send([(call, Unavailable(self._refusal)) for call in waiting])
+
+    def _work(
+        self, build: Callable[[], Compute], built: Event, failure: list[BaseException]
+    ) -> None:
+        try:
+            self._compute = build()
+        except BaseException as error:  # raised in the constructor, in the caller's thread
+            failure.append(error)
+            return
+        finally:
+            built.set()
+        batch: Batch[_Call] = Batch()
+        try:
+            while (batch := self._next()).rows:
+                self._serve(batch.rows)
+        except BaseException as error:
+            _log.exception("the engine of %s has died", self._spec.id)
+            reason = str(error) if isinstance(error, Broken) else type(error).__name__
+            self._stop(f"the engine of {self._spec.id} has died: {reason}")
+            died = Unavailable(self._refusal)
+            _send([(call, died) for call in {row.ticket.owner for row in batch.rows}])
+        finally:
+            self._compute = None  # frees the model
+
+    def _next(self) -> Batch[_Call]:
+        """The next batch, when there is one; an empty one when the engine has to stop."""
+        while True:
+            with self._ready:
+                self._batch_began = None
+                batch = self._queue.take(monotonic())
+                if batch.rows:
+                    self._batch_began = monotonic()
+                elif not batch.late:
+                    if self._refusal is not None:
+                        return batch
+                    self._idle = True
+                    self._ready.wait()
+                    self._idle = False
+            _send([(call, _late()) for call in batch.late])
+            if batch.rows:
+                return batch
+
+    def _serve(self, rows: Sequence[_Row]) -> None:
+        began = monotonic()
+        for ticket in {row.ticket for row in rows}:
+            call = ticket.owner
+            call.began = call.began or began
+            call.queue_s = began - ticket.arrival
+        outcomes = self._run(rows)
+        ended = monotonic()
+        settled: list[_Settled] = []
+        for some, outcome in outcomes:
+            if isinstance(outcome, PolyvecError):
+                settled += self._failed(some, outcome)
+            else:
+                settled += self._done(some, outcome, ended)
+        _send(settled)
+        with self._ready:
+            self._queue.served(sum(row.length for row in rows), ended - began)
+
+    def _run(self, rows: Sequence[_Row]) -> list[_Outcome]:
+        assert self._compute is not None
+        try:
+            return [(rows, self._compute([_input(row) for row in rows]))]
+        except OutOfMemory:
+            pass  # tried again below, where the failed try's frames no longer hold its memory
+        except PolyvecError as error:
+            return [(rows, error)]
+        except Broken:
+            raise
+        except Exception:
+            _log.exception("a batch of %d inputs failed", len(rows))
+            return [(rows, PolyvecError("the model failed on this input"))]
+        if len(rows) == 1:
+            message = f"an input of {rows[0].length} tokens does not fit this engine's memory"
+            return [(rows, InputTooLarge(message, "input"))]
+        half = len(rows) // 2
+        _log.warning("a batch of %d inputs did not fit memory; halved", len(rows))
+        return self._run(rows[:half]) + self._run(rows[half:])
+
+    def _done(self, rows: Sequence[_Row], array: Floats, ended: float) -> list[_Settled]:
+        """Hand each caller its rows; the callers that now have all of theirs."""
+        shaped: dict[Output, Floats] = {}
+        places: dict[_Call, tuple[list[int], list[int]]] = {}
+        for at, row in enumerate(rows):
+            to, of = places.setdefault(row.ticket.owner, ([], []))
+            to.append(row.place)
+            of.append(at)
+        settled: list[_Settled] = []
+        for call, (to, of) in places.items():
+            output = call.prepared.output
+            if output not in shaped:
+                shaped[output] = self._shaped(array, output)
+            call.array[to] = shaped[output][of]
+            call.left -= len(to)
+            if not call.left:
+                vectors = Vectors(call.array, call.queue_s, ended - call.began)
+                settled.append((call, vectors))
+        return settled
+
+    def _failed(self, rows: Sequence[_Row], error: PolyvecError) -> list[_Settled]:
+        tickets = {row.ticket for row in rows}
+        with self._ready:
+            for ticket in tickets:
+                self._queue.drop(ticket)
+        return [(ticket.owner, error) for ticket in tickets]
+
+    def _shaped(self, array: Floats, output: Output) -> Floats:
+        if output.dimensions is None and (self._spec.normalize or not output.normalized):
+            return array
+        return shorten(array, output.dimensions, output.normalized)
+
+
+def _input(row: _Row) -> Input:
+    call = row.ticket.owner
+    start = call.ends[row.place - 1] if row.place else 0
+    prepared = call.prepared
+    return Input(prepared.ids[start : call.ends[row.place]], prepared.skip, prepared.adapter)
+
+
+def _late() -> DeadlinePassed:
+    return DeadlinePassed("the request's time ran out while it waited for the model")
+
+
+def _send(settled: Sequence[_Settled]) -> None:
+    """Give callers their answers, each in its own event loop. From any thread."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Settled]] = {}
+    for call, answer in settled:
+        loops.setdefault(call.loop, []).append((call, answer))
+    for loop, answers in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: its callers have gone
+            loop.call_soon_threadsafe(partial(_deliver, answers))
+
+
+def _deliver(settled: Sequence[_Settled]) -> None:
+    for call, answer in settled:
+        if call.future.done():
+            continue
+        if isinstance(answer, PolyvecError):
+            call.future.set_exception(answer)
+        else:
+            call.future.set_result(answer)

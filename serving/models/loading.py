@@ -1,0 +1,35 @@
+"""An entry to a spec: the files are found, and the family that knows them reads them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from serving.errors import InvalidConfig, ModelUnavailable
+from serving.models.catalog import Entry
+from serving.models.checkpoints import Checkpoint, resolve
+from serving.models.families import FAMILIES, ModelFamily
+from serving.models.spec import ModelSpec
+
+__all__ = ["load_spec"]
+
+
+def load_spec(entry: Entry, *, weights: bool = True) -> ModelSpec:
+    """The facts of the entry's checkpoint, fetched from the hub where it has to be.
+
+    `weights` false leaves the weights out, for a process that only tokenizes.
+    """
+    if entry.family is not None and entry.family not in FAMILIES:
+        names = ", ".join(FAMILIES.names())
+        raise InvalidConfig(f"family of {entry.id} is {entry.family!r}; there are {names}")
+    checkpoint = resolve(entry.source, entry.revision, weights=weights)
+    return _family(checkpoint, entry.family).read(checkpoint, entry)
+
+
+def _family(checkpoint: Checkpoint, name: str | None) -> ModelFamily:
+    """The family of that name, or the first that recognises the checkpoint."""
+    for one in FAMILIES.names() if name is None else (name,):
+        family = cast("ModelFamily", FAMILIES.load(one))
+        if name is not None or family.recognises(checkpoint):
+            return family
+    names = ", ".join(FAMILIES.names())
+    raise ModelUnavailable(f"{checkpoint.source} is of no known family; there are {names}")
