@@ -16,7 +16,7 @@ from typing import NoReturn
 import orjson
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
+from rich.table import Column, Table
 
 from deployments.config import AppConfig, ModelConfig, load_config, parse_config
 from deployments.local import Address, LocalNode, environment
@@ -31,7 +31,8 @@ from serving.values import Ask, Floats, Output, Text
 
 __all__ = ["main"]
 
-_out = Console(highlight=False, soft_wrap=True)
+# Tables are cut to a terminal's width, never to the 80 columns that a pipe is taken for.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -186,7 +187,8 @@ def _models(args: argparse.Namespace) -> int:
         entries = [model.entry() for model in load_config(args.config)[0].models]
     else:
         entries = list(KNOWN)
-    table = Table("model", "dimensions", "context", "tasks", "licence", "source", box=None)
+    model = Column("model", no_wrap=True)
+    table = Table(model, "dimensions", "context", "tasks", "licence", "source", box=None)
     for entry in entries:
         table.add_row(*_row(entry))
     _out.print(table)

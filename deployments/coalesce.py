@@ -1,7 +1,8 @@
 """Many waiting calls, one hop: while a call is under way the next ones gather and leave as one.
 
 A hop costs about as much as a short text, so its price is shared. At low load nothing waits: a call
-leaves at once when no other is under way. Knows nothing of Ray or of vectors.
+leaves when no other is under way, at the end of the event loop's present turn, with whatever else
+that turn brings. Knows nothing of Ray or of vectors.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Flight(Generic[T, R]):
 class _Waiting(Generic[T, R]):
     items: deque[tuple[T, asyncio.Future[R]]] = field(default_factory=deque)
     under_way: int = 0
+    boarding: bool = False
 
 
 class Coalescer(Generic[T, R]):
@@ -85,8 +87,7 @@ class Coalescer(Generic[T, R]):
             if waiting is None:
                 waiting = self._waiting[kind] = _Waiting()
             waiting.items.append((item, future))
-            if waiting.under_way < self._lane.flights:
-                self._depart_waiting(waiting)
+            self._board(waiting)
         try:
             return await future
         except asyncio.CancelledError:
@@ -109,6 +110,7 @@ class Coalescer(Generic[T, R]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _depart_waiting(self, waiting: _Waiting[T, R]) -> None:
+        waiting.boarding = False
         items: list[T] = []
         futures: list[asyncio.Future[R]] = []
         weight = 0
@@ -121,6 +123,13 @@ class Coalescer(Generic[T, R]):
         if items:
             waiting.under_way += 1
             self._depart(waiting, items, futures)
+        if waiting.items:
+            self._board(waiting)
+
+    def _board(self, waiting: _Waiting[T, R]) -> None:
+        if waiting.under_way < self._lane.flights and not waiting.boarding:
+            waiting.boarding = True
+            asyncio.get_running_loop().call_soon(self._depart_waiting, waiting)
 
     def _depart(
         self, waiting: _Waiting[T, R] | None, items: list[T], futures: list[asyncio.Future[R]]
@@ -161,7 +170,7 @@ class Coalescer(Generic[T, R]):
         if waiting is not None:
             waiting.under_way -= 1
             if waiting.items:
-                self._depart_waiting(waiting)
+                self._board(waiting)
 
     def _forget(self, future: asyncio.Future[R]) -> None:
         flown = self._of.get(future)

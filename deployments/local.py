@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -124,6 +126,7 @@ class LocalNode:
         from ray import serve
 
         self._set(wanted)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self.say("starting Ray")
         groups = place(self.config, self._specs())
         ray.init(
@@ -176,8 +179,10 @@ class LocalNode:
 
         if ray.is_initialized():
             self.say("stopping")
-            serve.shutdown()
-            ray.shutdown()
+            # Ray tells the driver of every call that the end of its controller cut off.
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+                serve.shutdown()
+                ray.shutdown()
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -8,15 +8,19 @@ from serving.values import Ask, Image, Item, Job, Output
 
 __all__ = ["plan"]
 
-# What the hints of Cohere, Voyage and Jina mean in Jina's task names (api.md 1.1).
-_ROLES = {
-    "query": ("retrieval.query",),
-    "search_query": ("retrieval.query",),
-    "document": ("retrieval.passage",),
-    "passage": ("retrieval.passage",),
-    "search_document": ("retrieval.passage",),
+# What the hints of Cohere, Voyage and Jina mean in Jina's task names (api.md 1.1), and in those that
+# sentence-transformers checkpoints use for the same. The first that a model has is meant.
+_QUERY = ("retrieval.query", "query", "search_query")
+_PASSAGE = ("retrieval.passage", "document", "passage", "search_document")
+_ROLES: dict[str, tuple[str, ...]] = {
+    "query": _QUERY,
+    "search_query": _QUERY,
+    "document": _PASSAGE,
+    "passage": _PASSAGE,
+    "search_document": _PASSAGE,
     "classification": ("classification",),
     "clustering": ("clustering", "separation"),
+    "image": (),
 }
 
 

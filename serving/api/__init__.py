@@ -1,1 +1,1 @@
-"""The wire over HTTP: dialects, one error body, documents. Knows the service, not how it is served."""
+"""The wire over HTTP: dialects, one error body, documents. Knows the service, not its server."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import time
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import dialects
-from serving.api.cold import REQUEST_ID, cold_app
-from serving.api.exchange import Call, Exchange, Reply, Verb
-from serving.api.rendering import request_id
-from serving.api.routes import Route
+from serving.api.cold import cold_app
+from serving.api.exchange import Exchange
+from serving.api.rendering import REQUEST_ID, request_id
 from serving.api.settings import ApiSettings
 from serving.service import Service
 
@@ -82,13 +82,7 @@ def create_app(service: Service, settings: ApiSettings) -> App:
     """The app that serves `service`, with every dialect of the folder."""
     routes = dialects.routes()
     hot: dict[tuple[str, str], ASGIApp] = {
-        (route.method, route.path): Exchange(_bound(route, service), settings) for route in routes
+        (route.method, route.path): Exchange(partial(route.answer, service), settings)
+        for route in routes
     }
     return App(cold_app(service, settings, routes, hot), hot, settings)
-
-
-def _bound(route: Route, service: Service) -> Verb:
-    async def verb(call: Call) -> Reply:
-        return await route.answer(service, call)
-
-    return verb

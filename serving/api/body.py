@@ -30,39 +30,34 @@ async def read_body(
     _refuse_by_headers(headers, limit)
     try:
         async with asyncio.timeout(timeout_s):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                return _bounded(message.get("body", b""), limit)
-            chunks, size = [], 0
-            while message["type"] == "http.request":
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > limit:
-                    raise _too_large(limit)
-                if not message.get("more_body"):
-                    return b"".join(chunks)
-                message = await receive()
-            raise ClientGone
+            return await _whole(receive, limit)
     except TimeoutError as late:
         raise BodyTimeout(f"the body did not arrive within {timeout_s:g} seconds") from late
 
 
+async def _whole(receive: Receive, limit: int) -> bytes:
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
 def _refuse_by_headers(headers: Mapping[bytes, bytes], limit: int) -> None:
     declared = headers.get(b"content-length")
-    if declared is not None and declared.isdigit():
-        # 18 digits hold any size; more would be a long parse.
-        if len(declared) > 18 or int(declared) > limit:
-            raise _too_large(limit)
+    # 18 digits hold any size; more would be a long parse.
+    if declared and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_large(limit)
     coding = headers.get(b"content-encoding")
     if coding is not None and coding.lower() not in (b"", b"identity"):
         name = coding[:40].decode("latin-1")
         raise BrokenBody(f"the body is compressed (Content-Encoding: {name}); send it plain")
-
-
-def _bounded(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -14,17 +14,14 @@ from serving import __version__
 from serving.api.describe import document, error_responses, operation
 from serving.api.models import entry, find, listing
 from serving.api.probes import mount_probes
-from serving.api.rendering import error_headers, error_value
+from serving.api.rendering import REQUEST_ID, error_headers, error_value
 from serving.api.routes import Route
 from serving.api.schemas import ModelEntry, ModelList
 from serving.api.settings import ApiSettings
 from serving.errors import MethodNotAllowed, PolyvecError, Refused, ResourceNotFound
 from serving.service import Service
 
-__all__ = ["REQUEST_ID", "cold_app"]
-
-REQUEST_ID = "polyvec.request_id"
-"""The key of an ASGI scope that holds the request's id, as bytes."""
+__all__ = ["cold_app"]
 
 _DOCS = Path(__file__).with_name("docs.html")
 _TAGS = [

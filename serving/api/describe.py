@@ -35,12 +35,13 @@ __all__ = ["Described", "document", "error_responses", "operation"]
 Described = dict[str, Any]
 
 _MODEL = "all-MiniLM-L6-v2"
+_REQUEST = b"03f58cd9da22fabf"
 _ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
     400: (
         "The request cannot be served as it is",
         (
-            BrokenBody("the body is not valid JSON: unexpected end of data: line 1 column 9 (char 8)"),
-            TaskNotFound(f"{_MODEL} has no task 'summary'; its tasks: none: leave task out", "task"),
+            BrokenBody("the body is not valid JSON: unexpected end of data: line 1 column 9"),
+            TaskNotFound(f"{_MODEL} has no task 'summary'; its tasks: none", "task"),
             ModalityNotSupported(f"input 0 is an image; {_MODEL} embeds text only", "input.0"),
             TokenLimitExceeded(f"input 0 has 900 tokens; {_MODEL} takes 256", "input.0"),
         ),
@@ -70,7 +71,7 @@ _ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
         "Not now; `retry-after` says when",
         (Overloaded("64 requests are under way in this gateway"), Unavailable("no model answers")),
     ),
-    504: ("The time ran out", (DeadlinePassed("the request's time ran out before it was embedded"),)),
+    504: ("The time ran out", (DeadlinePassed("the request's time ran out"),)),
 }
 _RETRY = {
     "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
@@ -103,7 +104,7 @@ def error_responses(*statuses: int) -> dict[int | str, Described]:
     described: dict[int | str, Described] = {}
     for status in statuses:
         description, errors = _ERRORS[status]
-        examples = {error.code: {"value": error_value(error, b"03f58cd9da22fabf")} for error in errors}
+        examples = {error.code: {"value": error_value(error, _REQUEST)} for error in errors}
         described[status] = {
             "model": InvalidBody if status == 422 else ErrorBody,
             "description": description,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TypeAlias
 
 from serving.errors import InvalidInput, ModalityNotSupported, Refused
@@ -15,6 +15,7 @@ Refusal: TypeAlias = tuple[type[Refused], str, str]
 
 _MOST_PROBLEMS = 16
 _LONGEST_ECHO = 80
+_LONGEST_NAME = 256
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
@@ -44,21 +45,38 @@ class Fields:
         self._problems: list[tuple[str, str, str, object]] = []
         self.refusals: list[Refusal] = []
 
+    @property
+    def present(self) -> Set[str]:
+        """The fields that were given, by whatever name."""
+        return self._chosen.keys()
+
     def first(self, field: str) -> tuple[str, object]:
         """The name that counts and its value; the field's own name and None where there is none."""
         found = self._chosen.get(field)
         return (field, None) if found is None else found[1:]
 
-    def text(self, field: str) -> str | None:
-        """A string, or None where absent."""
+    def name(self, field: str) -> str | None:
+        """A name of at most 256 characters, or None where absent."""
         found = self._chosen.get(field)
         if found is None:
             return None
         _, name, value = found
-        if type(value) is str:
+        if type(value) is not str:
+            self.problem(name, "must be a string", "string_type", value)
+        elif len(value) > _LONGEST_NAME:
+            self.problem(name, f"has more than {_LONGEST_NAME} characters", "too_long", value)
+        else:
             return value
-        self.problem(name, "must be a string", "string_type", value)
         return None
+
+    def needed_name(self, field: str) -> str:
+        """A name that must be there and not be empty."""
+        text = self.name(field)
+        if text is None and field not in self._chosen:
+            self.problem(field, "is missing", "missing")
+        elif text == "":
+            self.problem(field, "must not be empty", "too_short", text)
+        return text or ""
 
     def flag(self, field: str, default: bool) -> bool:
         """A boolean, `default` where absent."""

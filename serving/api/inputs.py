@@ -69,8 +69,10 @@ def _one(fields: Fields, name: str, value: object) -> tuple[Item, ...]:
 def _from_object(fields: Fields, name: str, value: dict[str, object]) -> tuple[Item, ...]:
     given = [key for key in ("text", "content", *_IMAGES, *_FOREIGN) if value.get(key) is not None]
     if len(given) != 1:
-        wanted = "one of text, image, url, bytes and content"
-        message = f"must have {wanted}" if not given else f"must have only one of {', '.join(given)}"
+        wanted = (
+            f"only one of {', '.join(given)}" if given else "text, image, url, bytes or content"
+        )
+        message = f"must have {wanted}"
         fields.problem(name, message, "input_object", value)
         return ()
     key = given[0]

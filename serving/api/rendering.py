@@ -7,8 +7,8 @@ is what OpenAI's clients read and `message` what Cohere's do.
 from __future__ import annotations
 
 import math
-import os
 import re
+from random import getrandbits
 from typing import TypeAlias
 
 import orjson
@@ -17,10 +17,22 @@ from serving.api.fields import shortened
 from serving.errors import InvalidInput, PolyvecError
 from serving.values import Stages
 
-__all__ = ["Headers", "error_body", "error_headers", "error_value", "request_id", "timing_headers"]
+__all__ = [
+    "REQUEST_ID",
+    "Headers",
+    "error_body",
+    "error_headers",
+    "error_value",
+    "request_id",
+    "timing_headers",
+]
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
+REQUEST_ID = "polyvec.request_id"
+"""The key of an ASGI scope that holds the request's id, as bytes."""
+
+_TIMING = b"prepare;dur=%.2f, queue;dur=%.2f, infer;dur=%.2f, encode;dur=%.2f, total;dur=%.2f"
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -29,7 +41,7 @@ def request_id(sent: bytes | None) -> bytes:
     """The caller's own id where it is 1 to 128 visible ASCII characters, else a new one."""
     if sent is not None and _SANE_ID.fullmatch(sent):
         return sent
-    return os.urandom(16).hex().encode()
+    return b"%032x" % getrandbits(128)
 
 
 def error_body(error: PolyvecError, request: bytes) -> bytes:
@@ -38,7 +50,7 @@ def error_body(error: PolyvecError, request: bytes) -> bytes:
 
 
 def error_value(error: PolyvecError, request: bytes) -> dict[str, object]:
-    """The one error body: `detail`, `code`, `request_id`, `message`, `error`, and `errors` for 422."""
+    """`detail`, `code`, `request_id`, `message`, `error`; and `errors` for 422."""
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
     body: dict[str, object] = {
         "detail": error.message,
@@ -74,7 +86,7 @@ def error_headers(error: PolyvecError) -> Headers:
 
 def timing_headers(stages: Stages, encode_s: float, total_s: float) -> Headers:
     """`server-timing` by stage and `openai-processing-ms`."""
-    timing = b"prepare;dur=%.2f, queue;dur=%.2f, infer;dur=%.2f, encode;dur=%.2f, total;dur=%.2f" % (
+    timing = _TIMING % (
         stages.prepare_s * 1e3,
         stages.queue_s * 1e3,
         stages.infer_s * 1e3,

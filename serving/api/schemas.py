@@ -13,18 +13,28 @@ from serving.api.vectors import WIRE_TYPES
 
 __all__ = [
     "EXAMPLES",
+    "BytesInput",
     "Embedding",
     "EmbeddingsRequest",
     "EmbeddingsResponse",
     "ErrorBody",
+    "FusedInput",
     "Health",
+    "ImageAddress",
+    "ImageInput",
+    "ImageUrlInput",
     "InvalidBody",
     "Live",
     "ModelEntry",
     "ModelList",
+    "OpenAIError",
+    "Problem",
+    "TextInput",
     "Unready",
+    "UrlInput",
     "Usage",
 ]
+
 
 class TextInput(BaseModel):
     """A text."""
@@ -77,12 +87,18 @@ Whole: TypeAlias = int | str
 WireType: TypeAlias = str
 
 
+_REFUSED = "Refused where true, by every model so far."
+
+
 def _other_name(name: str) -> str:
     return f"Another name of `{name}`, which counts where both are given."
 
 
 class EmbeddingsRequest(BaseModel):
-    """The union of Jina's and OpenAI's requests. Every optional field may be null; others are ignored."""
+    """The union of Jina's and OpenAI's requests.
+
+    Every optional field may be null; fields that are not named here are ignored.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -120,7 +136,7 @@ class EmbeddingsRequest(BaseModel):
     )
     embedding_type: WireType | list[WireType] | None = Field(
         None,
-        description="Number type of the vectors, or several: then `embedding` is an object keyed by "
+        description="Number type of the vectors, or several: `embedding` is then an object by "
         f"type. One of {', '.join(WIRE_TYPES)}; default float. `base64` is float32, little-endian; "
         "`binary` is `ubinary` minus 128.",
     )
@@ -133,13 +149,9 @@ class EmbeddingsRequest(BaseModel):
     encoding_format: WireType | list[WireType] | None = Field(
         None, description="OpenAI's name of `embedding_type`, which counts where both are given."
     )
-    late_chunking: bool | None = Field(None, description="Refused where true, by every model so far.")
-    return_multivector: bool | None = Field(
-        None, description="Refused where true, by every model so far."
-    )
-    return_tokenized_input: bool | None = Field(
-        None, description="Refused where true, by every model so far."
-    )
+    late_chunking: bool | None = Field(None, description=_REFUSED)
+    return_multivector: bool | None = Field(None, description=_REFUSED)
+    return_tokenized_input: bool | None = Field(None, description=_REFUSED)
     user: str | None = Field(None, description="Ignored.")
 
 

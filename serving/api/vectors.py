@@ -26,6 +26,7 @@ WIRE_TYPES = (*_ENCODE, _BASE64)
 # orjson and pybase64 keep the GIL, so a thread would not free the event loop; short slices do.
 # 32k numbers are at most 1.6 ms of one core.
 _SLICE_NUMBERS = 32_768
+_LITTLE = np.dtype("<f4")
 
 
 async def write_list(model: str, answer: Answer, types: tuple[str, ...]) -> bytes:
@@ -33,11 +34,13 @@ async def write_list(model: str, answer: Answer, types: tuple[str, ...]) -> byte
     vectors = answer.vectors
     rows, width = vectors.shape
     step = max(1, _SLICE_NUMBERS // max(1, width))
-    written: list[bytes] = []
-    for start in range(0, rows, step):
-        if start:
+    if rows <= step:
+        written = _entries(vectors, 0, types)
+    else:
+        written = []
+        for start in range(0, rows, step):
+            written += _entries(vectors[start : start + step], start, types)
             await asyncio.sleep(0)
-        written += _entries(vectors[start : start + step], start, types)
     return b'{"object":"list","model":%b,"data":[%b],"usage":%b}' % (
         orjson.dumps(model),
         b",".join(written),
@@ -61,8 +64,7 @@ def _entries(vectors: Floats, first: int, types: tuple[str, ...]) -> list[bytes]
 
 def _values(vectors: Floats, name: str) -> list[bytes]:
     if name == _BASE64:
-        little = vectors.astype("<f4", copy=False)
-        return [b'"%b"' % b64encode(row) for row in little]
+        return [b'"%b"' % b64encode(row) for row in vectors.astype(_LITTLE, copy=False)]
     return [_dumped(row) for row in _ENCODE[name](vectors)]
 
 

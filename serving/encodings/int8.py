@@ -20,4 +20,5 @@ _LARGEST = 127.0
 
 def encode(vectors: Floats) -> npt.NDArray[np.int8]:
     """`[inputs, dimensions]` float32 to `[inputs, dimensions]` int8."""
-    return np.clip(np.rint(vectors * _LARGEST), -_LARGEST, _LARGEST).astype(np.int8)
+    numbers: Floats = np.clip(np.rint(vectors * _LARGEST), -_LARGEST, _LARGEST)
+    return numbers.astype(np.int8)

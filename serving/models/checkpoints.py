@@ -149,11 +149,11 @@ class Checkpoint:
 
     def licence(self) -> str | None:
         """`license` in the front matter of README.md, or the `license_name` of an `other` one."""
-        readme = self.text("README.md") if self.has("README.md") else ""
-        front = re.match(r"---\r?\n(.*?)\n---", readme, re.DOTALL)
-        facts = dict(
-            re.findall(r"^(license|license_name): *(\S+)", front[1] if front else "", re.M)
-        )
+        readme = self.path / "README.md"
+        text = readme.read_text("utf-8", "replace") if readme.is_file() else ""
+        match = re.match(r"---\r?\n(.*?)\n---", text, re.DOTALL)
+        front = match[1] if match else ""
+        facts = dict(re.findall(r"^(license|license_name): *(\S+)", front, re.MULTILINE))
         found = facts.get("license")
         found = facts.get("license_name", found) if found == "other" else found
         return found.strip("\"'") if found else None
@@ -198,7 +198,7 @@ def resolve(source: str, revision: str | None = None, *, weights: bool = True) -
     """
     if source.startswith(_PACKAGE):
         path, commit = _installed(source), None
-    elif source.startswith(("/", "./", "../", "~")) or Path(source).is_dir():
+    elif source.startswith(("/", "./", "../", "~")) or (source and Path(source).is_dir()):
         path, commit = _directory(source), None
     elif _HUB_ID.fullmatch(source):
         path = _snapshot(source, revision, weights)

@@ -8,6 +8,7 @@ called in batches, because a batch releases the interpreter lock and a single ca
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _CHARACTERS_PER_TEXT = 16
 # Their transformers classes build the normalizer from tokenizer_config.json, whatever
 # tokenizer.json says.
 _BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer")
+_VOCABULARIES = ("vocab.txt", "vocab.json", "*.model", "*.tiktoken", "tekken.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,9 @@ class TextPreparer:
 
 def load(spec: ModelSpec) -> TextPreparer:
     """The preparer of a model, its tokenizer read from the checkpoint."""
+    # Read by the tokenizers library at every batch: its own thread pool costs a short text more
+    # than its encoding does, and long jobs have `threads` here.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     checkpoint = Checkpoint(Path(spec.path) / spec.transformer, spec.source, weights=False)
     described = checkpoint.json("tokenizer_config.json", optional=True)
     whole = _tokenizer(checkpoint, described)
@@ -177,6 +182,9 @@ def _skip(prompt: str, tokenizers: Tokenizers) -> int:
 def _tokenizer(checkpoint: Checkpoint, described: Facts) -> Tokenizer:
     """tokenizer.json, or what transformers makes of the files where that is something else."""
     if not checkpoint.has("tokenizer.json"):
+        # Without a vocabulary, transformers makes a tokenizer that knows no word, and says nothing.
+        if not any(True for name in _VOCABULARIES for _ in checkpoint.path.glob(name)):
+            raise checkpoint.fault("has no tokenizer: neither tokenizer.json nor a vocabulary")
         return _by_transformers(checkpoint)
     try:
         tokenizer = Tokenizer.from_file(str(checkpoint.path / "tokenizer.json"))

@@ -58,7 +58,14 @@ def prepared(
     ids = np.array([token for text in texts for token in text], np.int32)
     lengths = np.array([len(text) for text in texts], np.int32)
     usage = Usage(text_tokens=len(ids))
-    return Prepared(ids, lengths, usage, output or Output(), adapter, 0, service_class)
+    return Prepared(
+        ids,
+        lengths,
+        usage,
+        output=output or Output(),
+        adapter=adapter,
+        service_class=service_class,
+    )
 
 
 async def embed(

@@ -40,6 +40,15 @@ def coalescer(hop: Hop, flights: int = 1, capacity: int = 100) -> Coalescer[int,
     )
 
 
+async def started(call: Coalescer[int, int], *items: int) -> list[asyncio.Task[int]]:
+    """Calls made one turn of the event loop after the other."""
+    tasks = []
+    for item in items:
+        tasks.append(asyncio.create_task(call(item)))
+        await settle()
+    return tasks
+
+
 async def settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
@@ -51,11 +60,17 @@ async def test_a_call_leaves_at_once_when_none_is_under_way() -> None:
     assert hop.flights == [[2]]
 
 
+async def test_calls_of_one_turn_leave_together() -> None:
+    hop = Hop(held=False)
+    call = coalescer(hop)
+    assert await asyncio.gather(call(2), call(4), call(6)) == [20, 40, 60]
+    assert hop.flights == [[2, 4, 6]]
+
+
 async def test_calls_gather_while_one_is_under_way_and_leave_as_one() -> None:
     hop = Hop()
     call = coalescer(hop)
-    tasks = [asyncio.create_task(call(item)) for item in (2, 4, 6, 8)]
-    await settle()
+    tasks = await started(call, 2, 4, 6, 8)
     assert hop.flights == [[2]]
     hop.landing.set()
     assert await asyncio.gather(*tasks) == [20, 40, 60, 80]
@@ -85,8 +100,7 @@ async def test_what_the_hop_raises_is_raised_to_every_caller() -> None:
 async def test_a_heavy_item_leaves_alone_at_once() -> None:
     hop = Hop()
     call = coalescer(hop, capacity=10)
-    tasks = [asyncio.create_task(call(item)) for item in (2, 50, 60, 4)]
-    await settle()
+    tasks = await started(call, 2, 50, 60, 4)
     assert hop.flights == [[2], [50], [60]]
     hop.landing.set()
     await asyncio.gather(*tasks)
@@ -96,8 +110,7 @@ async def test_a_heavy_item_leaves_alone_at_once() -> None:
 async def test_a_flight_takes_no_more_than_its_capacity() -> None:
     hop = Hop()
     call = coalescer(hop, capacity=10)
-    tasks = [asyncio.create_task(call(item)) for item in (2, 4, 4, 4, 4)]
-    await settle()
+    tasks = await started(call, 2, 4, 4, 4, 4)
     hop.landing.set()
     await asyncio.gather(*tasks)
     assert hop.flights == [[2], [4, 4, 4], [4]]
@@ -106,8 +119,7 @@ async def test_a_flight_takes_no_more_than_its_capacity() -> None:
 async def test_a_caller_gone_before_departure_is_forgotten() -> None:
     hop = Hop()
     call = coalescer(hop)
-    tasks = [asyncio.create_task(call(item)) for item in (2, 4, 6)]
-    await settle()
+    tasks = await started(call, 2, 4, 6)
     tasks[1].cancel()
     await settle()
     hop.landing.set()
@@ -158,8 +170,7 @@ async def test_the_end_of_the_first_caller_does_not_end_the_flight() -> None:
 async def test_kinds_do_not_share_a_flight() -> None:
     hop = Hop()
     call = Coalescer(hop.send, Lane(1, 100), weigh=lambda i: 1, kind=lambda i: i > 5)
-    tasks = [asyncio.create_task(call(item)) for item in (2, 8, 4, 6)]
-    await settle()
+    tasks = await started(call, 2, 8, 4, 6)
     hop.landing.set()
     await asyncio.gather(*tasks)
     assert hop.flights == [[2], [8], [4], [6]]
@@ -179,8 +190,7 @@ async def test_close_cancels_everyone() -> None:
 async def test_as_many_flights_as_asked_are_under_way(flights: int) -> None:
     hop = Hop()
     call = coalescer(hop, flights=flights)
-    tasks = [asyncio.create_task(call(2)) for _ in range(6)]
-    await settle()
+    tasks = await started(call, *[2] * 6)
     assert call.under_way == flights
     hop.landing.set()
     await asyncio.gather(*tasks)

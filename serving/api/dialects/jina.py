@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from serving.api.body import json_object
 from serving.api.exchange import Call, Reply
@@ -17,9 +17,9 @@ from serving.api.vectors import WIRE_TYPES, write_list
 from serving.errors import InvalidInput
 from serving.models.spec import ModelSpec
 from serving.service import Service
-from serving.values import Ask, Output, ServiceClass
+from serving.values import Ask, Item, Output, ServiceClass
 
-__all__ = ["NAMES", "ROUTES", "Wanted", "read"]
+__all__ = ["NAMES", "ROUTES", "Options", "Wanted", "read"]
 
 # Every name of a field, the one that counts first (api.md 0.2 and 1.1).
 NAMES = {
@@ -42,47 +42,59 @@ _UNSUPPORTED = {
     "return_multivector": "gives one vector per input; leave return_multivector out",
     "return_tokenized_input": "returns no tokens; leave return_tokenized_input out",
 }
-
-
+_PLAIN = frozenset({"model", "input", "embedding_type"})
 _FLOAT = ("float",)
-_WHOLE = Output()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What most requests leave out. `truncate_to` is vLLM's `truncate_prompt_tokens`."""
+
+    task: str | None = None
+    role: str | None = None
+    output: Output = field(default_factory=Output)
+    truncate: bool = False
+    truncate_to: int | None = None
+
+
+_NO_OPTIONS = Options()
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The body, read: what to ask, under the caller's own name for the model, and how to answer.
+    """The body, read: number types of the answer in `types`, what no model can do in `refusals`."""
 
-    `types` are the number types of the answer. `truncate_to` is vLLM's `truncate_prompt_tokens`;
-    `refusals` are what no model can do.
-    """
-
-    ask: Ask
+    model: str
+    items: tuple[Item, ...]
     types: tuple[str, ...] = _FLOAT
-    truncate_to: int | None = None
+    options: Options = _NO_OPTIONS
     refusals: tuple[Refusal, ...] = ()
 
 
-def read(body: Mapping[str, object], most: int, service_class: ServiceClass) -> Wanted:
+def read(body: Mapping[str, object], most: int) -> Wanted:
     """The request that `body` is, of at most `most` inputs; `InvalidInput` with every problem."""
     fields = Fields(body, _RANKS)
-    model = fields.text("model")
-    if not model:
-        fields.problem("model", "is missing", "missing")
-    name, value = fields.first("input")
-    items = read_inputs(fields, name, value, most)
-    task, role = fields.text("task"), fields.text("input_type")
+    model = fields.needed_name("model")
+    items = read_inputs(fields, *fields.first("input"), most)
+    types = _types(fields)
+    options = _NO_OPTIONS if fields.present <= _PLAIN else _options(fields)
+    fields.check()
+    return Wanted(model, items, types, options, tuple(fields.refusals))
+
+
+def _options(fields: Fields) -> Options:
     dimensions = fields.integer("dimensions", 1)
     normalized = fields.flag("normalized", True)
-    truncate = fields.flag("truncate", False)
-    truncate_to = fields.integer("truncate_prompt_tokens", -1)
-    types = _types(fields)
     for name, message in _UNSUPPORTED.items():
         if fields.flag(name, False):
             fields.refuse(name, message, InvalidInput)
-    fields.check()
-    output = _WHOLE if dimensions is None and normalized else Output(dimensions, normalized)
-    ask = Ask(model or "", items, task, role, output, truncate, service_class)
-    return Wanted(ask, types, truncate_to, tuple(fields.refusals))
+    return Options(
+        fields.name("task"),
+        fields.name("input_type"),
+        Output(dimensions, normalized),
+        fields.flag("truncate", False),
+        fields.integer("truncate_prompt_tokens", -1),
+    )
 
 
 def _types(fields: Fields) -> tuple[str, ...]:
@@ -101,26 +113,35 @@ def _types(fields: Fields) -> tuple[str, ...]:
     return tuple(dict.fromkeys(types))
 
 
-def _ask(wanted: Wanted, spec: ModelSpec) -> Ask:
+def _ask(wanted: Wanted, spec: ModelSpec, service_class: ServiceClass) -> Ask:
     """What to ask of that very model."""
-    for error, message, field in wanted.refusals:
-        raise error(f"{spec.id} {message}", field)
-    ask, to = wanted.ask, wanted.truncate_to
+    options = wanted.options
+    truncate, to = options.truncate, options.truncate_to
     if to is not None:
-        # mteb copies max_model_len into it: a way to say "truncate", which is all that is kept of it.
+        # mteb copies max_model_len into it: a way to say "truncate", and that much is kept of it.
         if 0 <= to < spec.max_tokens:
             name = "truncate_prompt_tokens"
             raise InvalidInput(
                 f"{spec.id} truncates to its {spec.max_tokens} tokens only; {name} may be -1", name
             )
-        ask = replace(ask, truncate=True)
-    return ask if ask.model == spec.id else replace(ask, model=spec.id)
+        truncate = True
+    for error, message, name in wanted.refusals:
+        raise error(f"{spec.id} {message}", name)
+    return Ask(
+        spec.id,
+        wanted.items,
+        options.task,
+        options.role,
+        options.output,
+        truncate,
+        service_class,
+    )
 
 
 async def _answer(service: Service, call: Call) -> Reply:
-    wanted = read(json_object(call.body), service.max_inputs, call.service_class)
-    spec = find(service.catalog, wanted.ask.model)
-    answer = await service.embed(_ask(wanted, spec), call.deadline)
+    wanted = read(json_object(call.body), service.max_inputs)
+    spec = find(service.catalog, wanted.model)
+    answer = await service.embed(_ask(wanted, spec, call.service_class), call.deadline)
     began = time.perf_counter()
     body = await write_list(spec.id, answer, wanted.types)
     return Reply(body, answer.stages, time.perf_counter() - began)

@@ -112,7 +112,7 @@ def _modules(checkpoint: Checkpoint) -> tuple[str, tuple[tuple[str, str], ...]]:
     for package, _, kind in kinds:
         if kind not in _MODULES or not package.startswith("sentence_transformers."):
             raise checkpoint.fault(
-                f"has a module {package}.{kind} in modules.json; supported are {', '.join(_MODULES)}"
+                f"has a module {package}.{kind} in modules.json; there are {', '.join(_MODULES)}"
             )
     names = [kind for _, _, kind in kinds]
     rest = [name for name in names[2:] if name != "Dropout"]

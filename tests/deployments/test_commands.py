@@ -1,0 +1,190 @@
+"""The commands as a person runs them: `polyvec serve` and its Ctrl-C, `serve run`, `serve deploy`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+MINI = "all-MiniLM-L6-v2"
+START_S = 150
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(*words: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A command under way, in a session of its own; whatever it leaves behind is ended by pid."""
+    process = subprocess.Popen(
+        words,
+        env={**os.environ, **(env or {})},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        family = descendants(process.pid)
+        for one in family:
+            if one.is_running():
+                one.terminate()
+        for one in psutil.wait_procs(family, timeout=20)[1]:
+            one.kill()
+        process.communicate()
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_ready(url: str) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        try:
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.3)
+    raise AssertionError(f"{url} was not ready within {START_S} s")
+
+
+def run(words: Sequence[str | Path], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+
+
+def environment(port: int) -> dict[str, str]:
+    """What `polyvec env` exports."""
+    said = subprocess.run(
+        [BIN / "polyvec", "env", "--port", str(port)], capture_output=True, text=True, check=True
+    )
+    pairs = (line.removeprefix("export ").split("=", 1) for line in said.stdout.splitlines())
+    return dict(pairs)
+
+
+def config_file(folder: Path, name: str, port: int) -> Path:
+    text = (ROOT / "deployments" / "configs" / f"{name}.yaml").read_text()
+    path = folder / f"{name}.yaml"
+    path.write_text(text.replace("port: 8000", f"port: {port}"))
+    return path
+
+
+def ask(url: str, text: str) -> int:
+    body = {"model": MINI, "input": text}
+    return httpx.post(f"{url}/v1/embeddings", json=body, timeout=60).status_code
+
+
+def test_serve_says_ready_answers_the_curl_it_prints_and_drains_on_ctrl_c(tmp_path: Path) -> None:
+    port = free_port()
+    words = (str(BIN / "polyvec"), "serve", "--fused", "--port", str(port))
+    with running(*words) as process:
+        lines = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("docs "):
+                break
+        assert any(line.startswith("ready in") and MINI in line for line in lines), lines
+        curl = next(line.removeprefix("try ") for line in lines if line.startswith("try "))
+        pasted = subprocess.run(curl, shell=True, capture_output=True, text=True)
+        assert '"object":"embedding"' in pasted.stdout
+        family = descendants(process.pid)
+        body = {"model": MINI, "input": ["word " * 200] * 40}
+        with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as pool:
+            url = f"http://127.0.0.1:{port}/v1/embeddings"
+            asked = [pool.submit(client.post, url, json=body) for _ in range(8)]
+            wait(asked, return_when=FIRST_COMPLETED)
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            statuses = [one.result().status_code for one in asked]
+        assert process.wait(60) == 0, rest
+        assert statuses == [200] * 8
+        assert "Traceback" not in rest
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_serve_run_serves_a_shipped_config(tmp_path: Path) -> None:
+    port = free_port()
+    path = config_file(tmp_path, "local", port)
+    # `serve run` starts a Ray of its own, whose folder must be short for its sockets' sake.
+    with running(str(BIN / "serve"), "run", str(path), env=environment(port)):
+        wait_ready(f"http://127.0.0.1:{port}")
+        assert ask(f"http://127.0.0.1:{port}", "a cat") == 200
+
+
+def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Path) -> None:
+    port, dashboard, gcs = free_port(), free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    path = config_file(tmp_path, "cluster", port)
+    # Two gateways, a preprocessor and a replica; on loopback, for this is one machine.
+    path.write_text(path.read_text().replace("0.0.0.0", "127.0.0.1"))
+    env = environment(port)
+    start = (str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=16", f"--port={gcs}")
+    more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
+    with running(*start, *more, env=env):
+        deploy = [BIN / "serve", "deploy", "-a", f"http://127.0.0.1:{dashboard}", path]
+        until = time.monotonic() + 60
+        env["RAY_ADDRESS"] = f"127.0.0.1:{gcs}"
+        while (said := run(deploy, env)).returncode:
+            assert time.monotonic() < until, said.stdout
+            time.sleep(1)
+        wait_ready(url)
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def load() -> None:
+            with httpx.Client(timeout=60) as client:
+                while not stop.is_set():
+                    body = {"model": MINI, "input": "a cat"}
+                    statuses.append(client.post(f"{url}/v1/embeddings", json=body).status_code)
+
+        workers = [threading.Thread(target=load) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        path.write_text(path.read_text().replace("flights: 2", "flights: 3"))
+        assert run(deploy, env).returncode == 0
+        time.sleep(2)
+        until = time.monotonic() + 120
+        status = [BIN / "serve", "status", "-a", f"http://127.0.0.1:{dashboard}"]
+        while "DEPLOYING" in (said := run(status, env)).stdout:
+            assert time.monotonic() < until, said.stdout
+            time.sleep(1)
+        stop.set()
+        for worker in workers:
+            worker.join()
+    assert len(statuses) > 50 and set(statuses) == {200}

@@ -1,0 +1,46 @@
+"""Names to models."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.errors import InvalidConfig, ModelNotFound
+from serving.models.catalog import DEFAULT, KNOWN, Catalog, find
+from serving.models.spec import ModelSpec
+
+
+def spec(name: str, *aliases: str) -> ModelSpec:
+    return ModelSpec(name, "f", "/", "s", dimensions=2, max_tokens=3, aliases=aliases)
+
+
+A, B = spec("a", "org/a"), spec("b")
+
+
+def test_a_model_is_found_by_its_id_and_by_its_aliases() -> None:
+    catalog = Catalog([A, B])
+    assert catalog.specs == (A, B)
+    assert (catalog.spec("a"), catalog.spec("org/a"), catalog.spec("b")) == (A, A, B)
+
+
+@pytest.mark.parametrize("name", ["A", "c", "", "org/b"])
+def test_an_unknown_model_is_answered_with_those_there_are(name: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        Catalog([A, B]).spec(name)
+    assert caught.value.message == f"there is no model {name!r}; there are a, b"
+    assert caught.value.field == "model"
+
+
+@pytest.mark.parametrize("other", [spec("a"), spec("c", "a"), spec("org/a")])
+def test_two_models_of_one_name_are_refused(other: ModelSpec) -> None:
+    with pytest.raises(InvalidConfig, match="names both a and "):
+        Catalog([A, other])
+
+
+def test_the_default_is_known_under_its_full_name() -> None:
+    assert find(DEFAULT) is find(f"sentence-transformers/{DEFAULT}") is KNOWN[0]
+    assert find("nothing") is None
+
+
+def test_no_two_known_models_share_a_name() -> None:
+    names = [name for entry in KNOWN for name in (entry.id, *entry.aliases)]
+    assert len(set(names)) == len(names)
