@@ -57,7 +57,7 @@ def _gateway(
     engines: Mapping[str, Mapping[str | None, Any]],
     preprocessor: DeploymentHandle[Any] | None,
 ) -> serve.Application:
-    deployment = serve.deployment(serve.ingress()(Gateway)).options(
+    deployment = _deployment(serve.ingress()(Gateway)).options(
         name="Gateway",
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         max_ongoing_requests=_SLACK * args.limits.requests,
@@ -66,11 +66,12 @@ def _gateway(
         **_HEALTH,
         **_scale(args.gateway.replicas, by_tokens=None),
     )
-    return deployment.bind(args, engines, preprocessor)
+    application: serve.Application = deployment.bind(args, engines, preprocessor)
+    return application
 
 
 def _preprocessor(args: AppConfig) -> Any:
-    deployment = serve.deployment(Preprocessor).options(
+    deployment = _deployment(Preprocessor).options(
         name="Preprocessor",
         ray_actor_options={"num_cpus": args.preprocessor.cpus},
         max_ongoing_requests=_FLIGHTS,
@@ -86,7 +87,7 @@ def _replicas(group: ReplicaGroup) -> Any:
     model = group.model
     options: EngineOptions = model.engine_options()
     tokens = _BATCHES_PER_REPLICA * (options.batch_tokens or _BATCH_TOKENS)
-    deployment = serve.deployment(Replica).options(
+    deployment = _deployment(Replica).options(
         name=group.name,
         ray_actor_options={
             "num_cpus": model.cpus_per_replica,
@@ -99,6 +100,10 @@ def _replicas(group: ReplicaGroup) -> Any:
         **_scale(model.replicas, by_tokens=tokens),
     )
     return deployment.bind(model.entry(), model.engine, options)
+
+
+def _deployment(kind: type) -> Any:  # Ray annotates `deployment` as the decorator it also is
+    return serve.deployment(kind)
 
 
 def _scale(replicas: Replicas, by_tokens: int | None) -> dict[str, Any]:

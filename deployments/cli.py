@@ -1,4 +1,4 @@
-"""The command line: serve, models, embed, check, env. Its errors are sentences, never tracebacks."""
+"""The command line: serve, models, embed, check, env. Errors are sentences, never tracebacks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deployments.placement import place
 from serving import __version__
 from serving.engines import EngineOptions, open_engine
 from serving.errors import InvalidConfig, PolyvecError
-from serving.models.catalog import DEFAULT, KNOWN, Entry, find
+from serving.models.catalog import DEFAULT, KNOWN, Entry
 from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
 from serving.values import Ask, Floats, Output, Text
@@ -59,7 +59,7 @@ def _plain(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="polyvec",
-        description="A self-hosted embedding service: Jina's and OpenAI's API on your own machines.",
+        description="A self-hosted embedding service with Jina's and OpenAI's API.",
     )
     parser.add_argument("--version", action="version", version=f"polyvec {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -103,7 +103,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ID[=SOURCE]",
-        help=f"a known model, or a name for a directory, hub id or package:NAME (default {DEFAULT})",
+        help=f"a known model, or a name for a folder, hub id or package:NAME (default {DEFAULT})",
     )
 
 

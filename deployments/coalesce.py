@@ -52,11 +52,11 @@ class _Waiting(Generic[T, R]):
 class Coalescer(Generic[T, R]):
     """Gathers calls of one kind. `await coalescer(item)` is the item's own result or its own error.
 
-    `send(flight)` makes the hop and returns a result or an exception for every item; what it raises
-    is raised to every caller. An item heavier than the lane's capacity leaves alone, at once, so
-    that light ones never wait for it; items with different `kind` never share a flight. When a
-    caller is cancelled its item is forgotten if it has not left, else `drop(flight, index)` is told;
-    when the last caller of a flight has gone, the flight is cancelled.
+    `send(flight)` makes the hop and returns a result or an exception for every item; what it
+    raises is raised to every caller. An item heavier than the lane's capacity leaves alone, at
+    once, so that light ones never wait for it; items with different `kind` never share a flight.
+    When a caller is cancelled its item is forgotten if it has not left, else `drop(flight, index)`
+    is told; when the last caller of a flight has gone, the flight is cancelled.
     """
 
     def __init__(

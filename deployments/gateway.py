@@ -99,7 +99,7 @@ class Gateway:
         self._service.stop_taking()
         try:
             async with asyncio.timeout(timeout_s):
-                while self._service.under_way:
+                while self._service.under_way:  # noqa: ASYNC110 - the last request tells nobody
                     await asyncio.sleep(_DRAIN_POLL_S)
         except TimeoutError:
             return False

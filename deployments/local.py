@@ -1,4 +1,4 @@
-"""One Ray node on this machine, started and stopped with the command: environment, ports, lifetimes."""
+"""One Ray node on this machine, for as long as a command lasts: environment, ports, lifetimes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
     """What every process of a local Ray needs in its environment before it starts.
 
     Serve's throughput settings behind HAProxy (3 CPU-ms a request less than its Python proxy), and
-    loopback for every socket but the front door: Ray keeps to it where it thinks that no cluster can
-    be, the rest is `loopback.py`.
+    loopback for every socket but the front door: Ray keeps to it where it thinks that no cluster
+    can be, the rest is `loopback.py`.
     """
     threads = str(min(4, len(os.sched_getaffinity(0))))
     return {
@@ -135,7 +135,7 @@ class LocalNode:
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             _temp_dir=str(self._folder / "ray"),
         )
         self.say("starting Serve and HAProxy")

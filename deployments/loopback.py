@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 __all__ = ["BIND", "LOOPBACK", "bind_as_asked", "haproxy_wrapper"]
 
@@ -18,7 +19,8 @@ BIND = "POLYVEC_BIND"
 LOOPBACK = "127.0.0.1"
 
 _WRAPPER = """#!/bin/sh
-# Started by Ray Serve in place of HAProxy: the front door binds to the asked host, all else to loopback.
+# Started by Ray Serve in place of HAProxy: the front door binds to the asked host, the rest to
+# loopback.
 for word in "$@"; do
   case "$word" in
     /*) [ -f "$word" ] && sed -i \\
@@ -40,7 +42,7 @@ def bind_as_asked() -> None:
         return
     from ray.serve._private import replica
 
-    original = replica.add_port_to_grpc_server
+    original: Any = replica.add_port_to_grpc_server  # type: ignore[attr-defined]
     if getattr(original, "pinned", False):
         return
 
@@ -48,7 +50,7 @@ def bind_as_asked() -> None:
         return int(original(server, address.replace("[::]", LOOPBACK)))
 
     pinned.pinned = True  # type: ignore[attr-defined]
-    replica.add_port_to_grpc_server = pinned
+    replica.add_port_to_grpc_server = pinned  # type: ignore[attr-defined]
 
 
 def haproxy_wrapper(folder: Path, host: str, port: int) -> Path:

@@ -1,4 +1,4 @@
-"""Which replica groups there are, and which one answers a task. Pure: config and specs in, groups out."""
+"""Which replica groups there are, and which one answers a task. Pure: no Ray, no checkpoint."""
 
 from __future__ import annotations
 

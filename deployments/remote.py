@@ -47,7 +47,7 @@ def translated(error: BaseException) -> PolyvecError:
 
 
 async def _retrying(call: Callable[[], Awaitable[T]]) -> T:
-    """`call()`, once more where its replica died: embedding is idempotent, and Serve never retries."""
+    """`call()`, once more where its replica died: embedding is idempotent, Serve never retries."""
     try:
         return await call()
     except RayActorError as died:
@@ -56,7 +56,7 @@ async def _retrying(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class _Hop:
-    """A method of a deployment: by value when the payload is small, else through the object store."""
+    """A method of a deployment: by value when the payload is small, else by the object store."""
 
     def __init__(self, handle: DeploymentHandle[Any], method: str) -> None:
         self._small = handle.options(
@@ -70,7 +70,7 @@ class _Hop:
     async def __call__(self, size: int, *args: object) -> Any:
         """The method's result; a cancelled caller cancels the call."""
         handle = self._small if size < _BY_VALUE_BYTES else self._large
-        response = handle.remote(*args)
+        response: Any = handle.remote(*args)
         try:
             return await response
         except asyncio.CancelledError:

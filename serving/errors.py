@@ -16,8 +16,8 @@ PolyvecError                       500  INTERNAL_ERROR
 ├── Unavailable                    503  SERVICE_UNAVAILABLE
 │   └── Overloaded                 503  SERVICE_OVERLOADED
 ├── DeadlinePassed                 504  SERVICE_TIMEOUT
-├── ModelUnavailable               500  MODEL_UNAVAILABLE      a checkpoint that cannot be had or read
-└── InvalidConfig                  500  CONFIG_INVALID         a configuration that cannot be served
+├── ModelUnavailable               500  MODEL_UNAVAILABLE    a checkpoint that cannot be had or read
+└── InvalidConfig                  500  CONFIG_INVALID       a configuration that cannot be served
 
 Arguments are positional and handed to `Exception.__init__`, so that every error survives pickle:
 an error raised in a replica is the same error in the gateway.
@@ -198,6 +198,6 @@ class ModelUnavailable(PolyvecError):
 
 
 class InvalidConfig(PolyvecError):
-    """`InvalidConfig(message)`: the configuration cannot be served; the message has the key's path."""
+    """`InvalidConfig(message)`: the configuration cannot be served; the message has its key."""
 
     code = "CONFIG_INVALID"

@@ -8,8 +8,8 @@ from serving.values import Ask, Image, Item, Job, Output
 
 __all__ = ["plan"]
 
-# What the hints of Cohere, Voyage and Jina mean in Jina's task names (api.md 1.1), and in those that
-# sentence-transformers checkpoints use for the same. The first that a model has is meant.
+# What the hints of Cohere, Voyage and Jina mean in Jina's task names (api.md 1.1), and in those of
+# sentence-transformers checkpoints. The first that a model has is meant.
 _QUERY = ("retrieval.query", "query", "search_query")
 _PASSAGE = ("retrieval.passage", "document", "passage", "search_document")
 _ROLES: dict[str, tuple[str, ...]] = {
@@ -27,7 +27,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
 def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
     """A job that needs nothing but its tokens counted.
 
-    Raises `InvalidInput`, `TaskNotFound` or `ModalityNotSupported`, naming the field and the choices.
+    Raises `InvalidInput`, `TaskNotFound` or `ModalityNotSupported`, which name field and choices.
     """
     if not ask.items:
         raise InvalidInput("input is empty; give at least one text", "input")

@@ -1,4 +1,4 @@
-"""The road from a request to its vectors: plan, prepare, lease the tokens, embed. No I/O of its own."""
+"""The road from a request to its vectors: plan, prepare, lease tokens, embed. No I/O of its own."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ MODEL = "all-MiniLM-L6-v2"
 
 
 class HashEngine:
-    """No weights, no thread: a vector is decided by its tokens. `error` is raised instead, if set."""
+    """No weights, no thread: the tokens decide the vector. `error` is raised instead, if set."""
 
     def __init__(self, width: int = 384, error: Exception | None = None) -> None:
         self.width, self.error, self.calls = width, error, 0
@@ -169,7 +169,7 @@ async def listening(app: ASGIApp) -> AsyncIterator[int]:
         bound.bind(("127.0.0.1", 0))
         running = asyncio.create_task(server.serve([bound]))
         try:
-            while not server.started:
+            while not server.started:  # uvicorn has no event for it
                 await asyncio.sleep(0)
             yield bound.getsockname()[1]
         finally:

@@ -48,10 +48,10 @@ class Gate:
 
     @contextmanager
     def tokens(self, count: int) -> Iterator[None]:
-        """Hold `count` tokens' room; `Overloaded` where they do not fit beside what is under way."""
+        """Hold `count` tokens' room; `Overloaded` where they do not fit beside those under way."""
         if self._tokens and self._tokens + count > self._max_tokens:
             raise Overloaded(
-                f"{self._tokens} tokens are under way in this gateway, which takes {self._max_tokens}",
+                f"{self._tokens} tokens are under way in this gateway; it takes {self._max_tokens}",
                 self._wait_s(),
             )
         self._tokens += count

@@ -1,4 +1,4 @@
-"""The promises of `Encoding`, kept by every file in `serving/encodings/`, and each type's own rule."""
+"""The promises of `Encoding`, kept by every file in `serving/encodings/`; each type's own rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from serving.values import Floats
 
 def unit(rows: int, width: int) -> Floats:
     array = np.random.default_rng(rows * 1000 + width).standard_normal((rows, width))
-    return (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+    vectors: Floats = (array / np.linalg.norm(array, axis=1, keepdims=True)).astype(np.float32)
+    return vectors
 
 
 @pytest.fixture(params=ENCODINGS.names())

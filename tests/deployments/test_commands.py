@@ -1,4 +1,4 @@
-"""The commands as a person runs them: `polyvec serve` and its Ctrl-C, `serve run`, `serve deploy`."""
+"""The commands as a person runs them: `polyvec serve` and Ctrl-C, `serve run`, `serve deploy`."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_only_the_cluster_config_listens_beyond_loopback() -> None:
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="nowhere.yaml: No such file"):
+    with pytest.raises(InvalidConfig, match=r"nowhere\.yaml: No such file"):
         load_config(tmp_path / "nowhere.yaml")
 
 

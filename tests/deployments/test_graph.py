@@ -71,7 +71,8 @@ def test_ready_names_every_model_once_it_answers(http: httpx.Client) -> None:
 
 
 def test_a_task_reaches_the_group_that_is_its_own(http: httpx.Client) -> None:
-    bodies = [{"model": "by-task", "input": "x"}, {"model": "by-task", "input": "x", "task": "retrieval.query"}]
+    body = {"model": "by-task", "input": "x"}
+    bodies = [body, {**body, "task": "retrieval.query"}]
     answers = [http.post("/v1/embeddings", json=body) for body in bodies]
     assert [a.status_code for a in answers] == [200, 200]
     assert answers[0].json()["usage"] != answers[1].json()["usage"]

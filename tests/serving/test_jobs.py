@@ -55,7 +55,7 @@ def test_an_omitted_task_is_the_models_default() -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_tasks() -> None:
-    with pytest.raises(TaskNotFound, match="'retrieval'.* retrieval.query, retrieval.passage"):
+    with pytest.raises(TaskNotFound, match=r"'retrieval'.* retrieval\.query, retrieval\.passage"):
         job(tasked(), task="retrieval")
     with pytest.raises(TaskNotFound, match="toy has no task"):
         job(toy(), task="retrieval.query")

@@ -33,14 +33,18 @@ NOT_JSON = {
 NO_OBJECT = {"array": b"[]", "string": b'"a"', "number": b"5", "null": b"null", "true": b"true"}
 WRONG: dict[str, list[object]] = {
     "model": [5, True, [], {}, "", ["toy"], 1.5, "x" * 257, None],
-    "input": [5, 1.5, True, [], {}, [[]], [None], [True], [{}], ["a", 5], [["a"]], None]
-    + [{"text": 5}, {"text": None}, {"text": ["a"]}, {"image": 5}, {"image_url": {}}]
-    + [{"text": "a", "image": "b"}, {"content": []}, {"content": 5}, {"content": [5]}]
-    + [{"content": [{"content": ["a"]}]}, {"nothing": "known"}, {"image_url": {"url": 5}}],
+    "input": [
+        *(5, 1.5, True, [], {}, [[]], [None], [True], [{}], ["a", 5], [["a"]], None),
+        *({"text": 5}, {"text": None}, {"text": ["a"]}, {"image": 5}, {"image_url": {}}),
+        *({"text": "a", "image": "b"}, {"content": []}, {"content": 5}, {"content": [5]}),
+        *({"content": [{"content": ["a"]}]}, {"nothing": "known"}, {"image_url": {"url": 5}}),
+    ],
     "task": [5, True, [], {}, "x" * 257],
     "input_type": [5, [], "unknown", "x" * 257],
-    "dimensions": ["x", "", "1.5", 1.5, True, False, [], {}, 0, -1, "0", "-4", "1" * 5000, "٣"]
-    + [9, 10**18, 10**30, 1e300, "999999999999999999"],
+    "dimensions": [
+        *("x", "", "1.5", 1.5, True, False, [], {}, 0, -1, "0", "-4", "1" * 5000, "٣"),
+        *(9, 10**18, 10**30, 1e300, "999999999999999999"),
+    ],
     "normalized": [1, 0, "true", "yes", [], {}, 1.0],
     "truncate": [1, "END", "false", [], {}],
     "truncate_prompt_tokens": ["x", -2, True, [], 1.5, 0],
@@ -170,8 +174,10 @@ async def test_a_compressed_body_is_refused_by_name(http: httpx.AsyncClient) -> 
 
 @pytest.mark.parametrize(
     ("header", "value"),
-    [("x-service-class", "fast"), ("x-request-timeout-ms", "0"), ("x-request-timeout-ms", "-5")]
-    + [("x-request-timeout-ms", "soon"), ("x-request-timeout-ms", "9" * 5000)],
+    [
+        ("x-service-class", "fast"),
+        *(("x-request-timeout-ms", wrong) for wrong in ("0", "-5", "soon", "9" * 5000)),
+    ],
 )
 async def test_a_wrong_header_is_named(http: httpx.AsyncClient, header: str, value: str) -> None:
     answer = await http.post(

@@ -1,4 +1,4 @@
-"""Behind a real server: slow, dropped and oversized requests, and clients that send less than most."""
+"""Behind a real server: slow, dropped and oversized requests, and clients that say little."""
 
 from __future__ import annotations
 

@@ -48,16 +48,22 @@ JSON = some.recursive(
 KNOWN = sorted({name for names in NAMES.values() for name in names})
 
 
+def refusal(body: dict[str, object]) -> object:
+    """The problems found, or None."""
+    try:
+        read(body, 100)
+    except InvalidInput as refused:
+        return refused.problems
+    return None
+
+
 @repeatably
 @given_any(some.dictionaries(some.sampled_from(KNOWN), JSON, max_size=5))
 def test_any_json_is_read_or_refused_with_problems_that_can_be_written(
     body: dict[str, object],
 ) -> None:
-    try:
-        read(body, 100)
-    except InvalidInput as refused:
-        assert refused.problems
-        assert len(orjson.dumps(refused.problems)) < 10_000
+    problems = refusal(body)
+    assert problems is None or len(orjson.dumps(problems)) < 10_000
 
 
 @repeatably
@@ -67,14 +73,9 @@ def test_a_plain_body_is_read_as_one_that_spells_out_its_defaults(
 ) -> None:
     plain = {"model": "m", "input": value, "encoding_format": encoding}
     spelt = plain | {"normalized": True, "truncate": False, "late_chunking": False}
-    try:
-        wanted = read(plain, 100)
-    except InvalidInput as refused:
-        with pytest.raises(InvalidInput) as also:
-            read(spelt, 100)
-        assert also.value.args == refused.args
-    else:
-        assert read(spelt, 100) == wanted
+    assert refusal(plain) == refusal(spelt)
+    if refusal(plain) is None:
+        assert read(plain, 100) == read(spelt, 100)
 
 
 async def test_the_answer_has_openais_shape(http: httpx.AsyncClient) -> None:

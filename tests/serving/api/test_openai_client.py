@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
 import openai
@@ -15,8 +14,8 @@ from tests.services import MODEL, HashEngine, client, listening, minilm, service
 
 
 @pytest.fixture
-async def ai(http: httpx.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
-    yield openai.AsyncOpenAI(api_key="any", base_url="http://polyvec/v1", http_client=http)
+async def ai(http: httpx.AsyncClient) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(api_key="any", base_url="http://polyvec/v1", http_client=http)
 
 
 async def test_its_base64_default_is_decoded_to_the_floats(ai: openai.AsyncOpenAI) -> None:

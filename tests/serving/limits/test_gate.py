@@ -51,7 +51,7 @@ def test_tokens_that_fit_beside_each_other_are_let_in(gate: Gate) -> None:
 def test_tokens_that_do_not_fit_are_refused(gate: Gate) -> None:
     with (
         gate.tokens(60),
-        pytest.raises(Overloaded, match="60 tokens are under way .* takes 100"),
+        pytest.raises(Overloaded, match=r"60 tokens are under way .* takes 100"),
         gate.tokens(41),
     ):
         pass
