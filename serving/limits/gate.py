@@ -59,7 +59,7 @@ class Gate:
             yield
         finally:
             self._tokens -= count
-            self._record(count)
+        self._record(count)  # of what was done: failures would make the wait look short
 
     def _record(self, count: int) -> None:
         self._done += count
