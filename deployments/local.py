@@ -17,7 +17,7 @@ from typing import Any
 from deployments.config import AppConfig
 from deployments.loopback import BIND, LOOPBACK, haproxy_wrapper
 from deployments.placement import cpus_needed, place
-from serving.errors import InvalidConfig, PolyvecError, Unavailable
+from serving.errors import InvalidConfig, Unavailable
 
 __all__ = ["Address", "LocalNode", "environment"]
 
@@ -162,7 +162,9 @@ class LocalNode:
         try:
             self._handle = serve.run(app, name="polyvec", route_prefix="/")
         except RuntimeError as failed:
-            raise Unavailable(_why(failed)) from None
+            deployments = serve.status().applications["polyvec"].deployments.values()
+            told = [one.message for one in deployments if one.message]
+            raise Unavailable(_why("\n".join([str(failed), *told]))) from None
 
     def _drain(self) -> None:
         if self._handle is None:
@@ -209,10 +211,8 @@ def _refuse_taken_port(address: Address) -> None:
         ) from None
 
 
-def _why(failed: RuntimeError) -> str:
+def _why(told: str) -> str:
     """The sentence of ours in what Serve says of a deployment that would not start."""
-    lines = [line.strip() for line in str(failed).splitlines() if line.strip()]
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("serving.errors.")]
-    if ours:
-        return ours[-1].split(": ", 1)[-1]
-    return lines[-1] if lines else PolyvecError.__name__
+    return ours[-1].split(": ", 1)[-1] if ours else lines[0]

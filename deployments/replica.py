@@ -15,6 +15,9 @@ from serving.models.loading import load_spec
 
 __all__ = ["Replica"]
 
+# For an item that was dropped: nobody reads it.
+_GONE = PolyvecError("the caller has gone")
+
 log = logging.getLogger("polyvec.replica")
 
 
@@ -34,7 +37,8 @@ class Replica:
         tasks = [asyncio.create_task(self._one(item)) for item in items]
         self._flights[flight] = tasks
         try:
-            return list(await asyncio.gather(*tasks))
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return [_GONE if task.cancelled() else task.result() for task in tasks]
         finally:
             del self._flights[flight]
 
@@ -43,10 +47,6 @@ class Replica:
         self._queued_tokens += prepared.ids.size
         try:
             return pack_vectors(await self._engine.embed(prepared, deadline))
-        except asyncio.CancelledError:
-            if current := asyncio.current_task():
-                current.uncancel()
-            return PolyvecError("the caller has gone")
         except PolyvecError as error:
             return error
         except Exception:

@@ -1,0 +1,157 @@
+"""The seams one hop away: Ray's errors translated, a dead replica's calls sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorUnavailableError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from deployments.coalesce import Lane
+from deployments.flights import PackedVectors, pack_vectors, unpack_prepared
+from deployments.remote import RemoteEngine, translated
+from serving.errors import InputTooLarge, Overloaded, PolyvecError, Unavailable
+from serving.values import Prepared, Usage, Vectors
+
+
+class Response:
+    """What a handle gives: awaitable, and it can be cancelled."""
+
+    def __init__(self, work: Any) -> None:
+        self._task = asyncio.ensure_future(work)
+        self.cancelled = False
+
+    def __await__(self) -> Any:
+        return self._task.__await__()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self._task.cancel()
+
+
+class Handle:
+    """A deployment's handle whose `embed` is a function of the flight's packed items."""
+
+    def __init__(self, embed: Callable[[list[Any]], list[Any]]) -> None:
+        self._embed = embed
+        self.calls: list[int] = []
+        self.by_reference: list[bool] = []
+        self.broadcasts: list[tuple[Any, ...]] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    def options(self, **options: Any) -> Handle:
+        one = object.__new__(Handle)
+        one.__dict__ = {**self.__dict__, "_options": options}
+        return one
+
+    def remote(self, name: str, items: list[Any]) -> Response:
+        async def work() -> list[Any]:
+            self.calls.append(len(items))
+            self.by_reference.append(self.__dict__["_options"]["_by_reference"])
+            await self.hold.wait()
+            return self._embed(items)
+
+        return Response(work())
+
+    def broadcast(self, *words: Any) -> None:
+        self.broadcasts.append(words)
+
+
+def prepared(*ids: int) -> Prepared:
+    return Prepared(np.array(ids, np.int32), np.array([len(ids)], np.int32), Usage(len(ids)))
+
+
+def summed(items: list[Any]) -> list[PackedVectors | PolyvecError]:
+    """Every item's vector is `[sum of its ids, 1]`; a sum of 13 does not fit."""
+    results: list[PackedVectors | PolyvecError] = []
+    for item in items:
+        total = int(unpack_prepared(item)[0].ids.sum())
+        array = np.array([[total, 1]], np.float32)
+        results.append(
+            InputTooLarge("13", "input") if total == 13 else pack_vectors(Vectors(array))
+        )
+    return results
+
+
+def engine(handle: Handle, width: int = 8) -> RemoteEngine:
+    return RemoteEngine(handle, Lane(1, 1000), width)  # type: ignore[arg-type]
+
+
+async def test_vectors_and_errors_come_back_to_their_own_callers() -> None:
+    handle = Handle(summed)
+    remote = engine(handle)
+    later = time.monotonic() + 5
+    calls = [remote.embed(prepared(*ids), later) for ids in ((1, 2), (6, 7), (5,))]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert handle.calls == [3]
+    assert isinstance(results[1], InputTooLarge)
+    assert [r.array[0, 0] for r in results if isinstance(r, Vectors)] == [3, 5]
+
+
+async def test_a_call_is_sent_once_more_when_its_replica_dies() -> None:
+    deaths = iter([ActorUnavailableError("gone", b"x" * 16)])
+
+    def embed(items: list[Any]) -> list[Any]:
+        for death in deaths:
+            raise death
+        return summed(items)
+
+    handle = Handle(embed)
+    vectors = await engine(handle).embed(prepared(4), time.monotonic() + 5)
+    assert vectors.array[0, 0] == 4
+    assert handle.calls == [1, 1]
+
+
+async def test_a_second_death_is_unavailable() -> None:
+    def embed(items: list[Any]) -> list[Any]:
+        raise ActorUnavailableError("gone", b"x" * 16)
+
+    handle = Handle(embed)
+    with pytest.raises(Unavailable, match="no replica is alive"):
+        await engine(handle).embed(prepared(4), time.monotonic() + 5)
+    assert handle.calls == [1, 1]
+
+
+async def test_large_answers_go_by_reference() -> None:
+    handle = Handle(summed)
+    await engine(handle, width=8).embed(prepared(1), time.monotonic() + 5)
+    await engine(handle, width=2**22).embed(prepared(1), time.monotonic() + 5)
+    assert handle.by_reference == [False, True]
+
+
+async def test_the_replicas_are_told_of_a_caller_that_has_gone() -> None:
+    handle = Handle(summed)
+    handle.hold.clear()
+    remote = engine(handle)
+    later = time.monotonic() + 5
+    calls = [asyncio.create_task(remote.embed(prepared(i), later)) for i in (1, 2)]
+    await asyncio.sleep(0.01)
+    calls[0].cancel()
+    await asyncio.sleep(0.01)
+    handle.hold.set()
+    assert (await calls[1]).array[0, 0] == 2
+    assert [(words[0], words[2]) for words in handle.broadcasts] == [("drop", 0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InputTooLarge("x", "input"), InputTooLarge),
+        (BackPressureError(1, 1), Overloaded),
+        (ActorUnavailableError("gone", b"x" * 16), Unavailable),
+        (KeyError("inside"), PolyvecError),
+    ],
+)
+def test_rays_errors_become_ours(error: Exception, kind: type[PolyvecError]) -> None:
+    assert type(translated(error)) is kind
+
+
+def test_what_went_wrong_inside_is_not_told_to_callers() -> None:
+    wrapped = RayTaskError("f", "Traceback: /secret/path", KeyError("secret"))
+    assert "secret" not in translated(wrapped).message
