@@ -290,7 +290,7 @@ async def main():
     print(await embed(1, 64))
     leave(96)
     print(await embed(256, 256))
-    leave(1)
+    leave(16)  # oneDNN cannot work in 4
     print(await embed(1, 8192), await embed(2, 16))
     await engine.check()
 
