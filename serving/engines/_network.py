@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from serving.engines._backbone import first_line, fitted, pad_token, read
+from serving.engines import _bert
 from serving.engines._hardware import is_out_of_memory
 from serving.engines._pooling import Extent, head, pool
 from serving.engines._threaded import Broken, Input, OutOfMemory
 from serving.models.spec import ModelSpec
 from serving.values import Floats
 
-__all__ = ["Network"]
+__all__ = ["Backbone", "Network"]
+
+
+class Backbone(Protocol):
+    """A transformer."""
+
+    @property
+    def pad(self) -> int:
+        """The token that fills an input up."""
+        ...
+
+    def __call__(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """`ids [n, longest]`, `mask [n, longest]` bool or None where nothing is padded.
+
+        Gives the last layer's token states, `[n, longest, hidden]`.
+        """
+        ...
 
 
 class Network:
@@ -29,11 +47,9 @@ class Network:
             torch.set_num_threads(threads)
         self._spec = spec
         self._device = device
-        model = read(spec, dtype)
-        self._pad = pad_token(model.config)
         self._head = head(spec, device)
         with torch.inference_mode():
-            self._backbone = fitted(model, device)
+            self._backbone = _backbone(spec, dtype, device)
 
     def __call__(self, inputs: Sequence[Input]) -> Floats:
         """Inputs to `[inputs, dimensions]`."""
@@ -41,7 +57,7 @@ class Network:
             with torch.inference_mode():
                 return self._vectors(inputs)
         except torch.AcceleratorError as error:
-            raise Broken(first_line(error)) from None
+            raise Broken(str(error).strip().partition("\n")[0]) from None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -64,7 +80,18 @@ class Network:
 
     def _ids(self, inputs: Sequence[Input], extent: Extent) -> Tensor:
         """`[n, longest]`, right-padded."""
-        padded = np.full((len(inputs), extent.longest), self._pad, np.int64)
+        padded = np.full((len(inputs), extent.longest), self._backbone.pad, np.int64)
         for row, one in zip(padded, inputs, strict=True):
             row[: len(one.ids)] = one.ids
         return torch.from_numpy(padded).to(self._device)
+
+
+def _backbone(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Backbone:
+    """The encoder of our own where the checkpoint is of its kind, else transformers' model."""
+    if not any(task.adapter for task in spec.tasks):
+        encoder = _bert.load(Path(spec.path) / spec.transformer, dtype, device)
+        if encoder is not None:
+            return encoder
+    from serving.engines._backbone import load  # here, because it takes seconds
+
+    return load(spec, dtype, device)

@@ -1,23 +1,30 @@
-"""The short way through BERT gives what the long one gives, and is left where it does not."""
+"""Our own way through BERT gives what transformers gives, and is left where it does not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from serving.engines import _backbone
-from serving.engines._backbone import fitted, pad_token, read
-from serving.engines._bert import Encoder, Pack, Packed, Plain, _bucket
+from serving.engines._backbone import Transformer
+from serving.engines._backbone import load as by_transformers
+from serving.engines._bert import Encoder, Packed, Plain, _bucket, load
 from serving.models.catalog import DEFAULT, KNOWN, Entry
 from serving.models.loading import load_spec
+from serving.models.spec import ModelSpec
 from tests.checkpoints import build
 
 CPU = torch.device("cpu")
 REAL = next(entry for entry in KNOWN if entry.id == DEFAULT)
+LIKE_BERT = ["bert_mean", "bert_cls", "xlmr_prompts", DEFAULT]
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +33,13 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def model(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
-    entry = REAL if name == DEFAULT else Entry(name, str(build(name, folder)))
-    return read(load_spec(entry), dtype)
+def spec(name: str, folder: Path) -> ModelSpec:
+    return load_spec(REAL if name == DEFAULT else Entry(name, str(build(name, folder))))
+
+
+def original(name: str, folder: Path) -> tuple[Transformer, Path]:
+    found = spec(name, folder)
+    return by_transformers(found, torch.float32, CPU), Path(found.path) / found.transformer
 
 
 def padded(pad: int) -> tuple[Tensor, Tensor]:
@@ -36,41 +47,100 @@ def padded(pad: int) -> tuple[Tensor, Tensor]:
     return torch.randint(pad + 1, 90, (5, 21)).masked_fill(~mask, pad), mask
 
 
-@pytest.mark.parametrize("pack", [Packed, Plain])
-@pytest.mark.parametrize("name", ["bert_mean", "xlmr_prompts", DEFAULT])
-def test_token_states_are_those_of_transformers(tmp_path: Path, name: str, pack: Pack) -> None:
-    original = model(name, tmp_path)
-    ids, mask = padded(pad_token(original.config))
-    expected = original(input_ids=ids, attention_mask=mask.long())[0][mask]
-    assert torch.allclose(Encoder(original, pack)(ids, mask)[mask], expected, atol=1e-4)
+@pytest.mark.parametrize("name", LIKE_BERT)
+def test_token_states_are_those_of_transformers(tmp_path: Path, name: str) -> None:
+    model, folder = original(name, tmp_path)
+    ids, mask = padded(model.pad)
+    encoder = load(folder, torch.float32, CPU)
+    assert isinstance(encoder, Encoder)
+    assert encoder.pad == model.pad
+    assert torch.allclose(encoder(ids, mask)[mask], model(ids, mask)[mask], atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["bert_mean", "xlmr_prompts", DEFAULT])
-def test_a_checkpoint_like_bert_goes_the_short_way(
-    tmp_path: Path, name: str, dtype: torch.dtype
+@pytest.mark.parametrize("name", LIKE_BERT)
+def test_a_padding_token_in_a_text_keeps_its_place(tmp_path: Path, name: str) -> None:
+    model, folder = original(name, tmp_path)
+    ids, mask = padded(model.pad)
+    ids[0, 5] = model.pad
+    encoder = load(folder, torch.float32, CPU)
+    assert encoder is not None
+    assert torch.allclose(encoder(ids, mask)[mask], model(ids, mask)[mask], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LIKE_BERT)
+def test_bfloat16_is_near_float32(tmp_path: Path, name: str) -> None:
+    found = spec(name, tmp_path)
+    folder = Path(found.path) / found.transformer
+    exact, rounded = (load(folder, dtype, CPU) for dtype in (torch.float32, torch.bfloat16))
+    assert exact is not None and rounded is not None
+    ids, mask = padded(exact.pad)
+    cosine = torch.cosine_similarity(exact(ids, mask)[mask], rounded(ids, mask)[mask].float())
+    assert cosine.min() > 0.99
+
+
+def test_another_architecture_is_left_to_transformers(tmp_path: Path) -> None:
+    assert load(build("qwen3_last", tmp_path), torch.float32, CPU) is None
+
+
+def _config(**changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return change
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        weights: dict[str, Any] = safetensors.torch.load_file(file)
+        del weights[name]
+        safetensors.torch.save_file(weights, file)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _config(auto_map={"AutoModel": "modeling_jina.JinaBertModel"}),
+        _config(position_embedding_type="alibi"),
+        _config(hidden_act="silu"),
+        _config(is_decoder=True),
+        _config(quantization_config={"bits": 4}),
+        _without("encoder.layer.0.attention.self.query.bias"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+    ],
+)
+def test_a_checkpoint_that_is_not_quite_bert_is_left_to_transformers(
+    tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    assert isinstance(fitted(model(name, tmp_path, dtype), CPU), Encoder)
+    folder = build("bert_mean", tmp_path)
+    assert load(folder, torch.float32, CPU) is not None
+    change(folder)
+    assert load(folder, torch.float32, CPU) is None
 
 
-def test_another_architecture_goes_the_way_of_transformers(tmp_path: Path) -> None:
-    assert not isinstance(fitted(model("qwen3_last", tmp_path), CPU), Encoder)
-
-
-def test_a_short_way_that_goes_elsewhere_is_not_taken(
+def test_a_packed_product_that_goes_astray_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Astray(Encoder):
-        def __call__(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-            return super().__call__(ids, None)  # forgets the padding
+    folder = build("bert_mean", tmp_path)
+    monkeypatch.setattr(Packed, "plus", lambda self, states, residual: residual)
+    encoder = load(folder, torch.float32, CPU)
+    assert encoder is not None
+    assert all(isinstance(layer.out, Plain) for layer in encoder._layers)
 
-    monkeypatch.setattr(_backbone, "Encoder", Astray)
-    original = model("bert_mean", tmp_path)
-    backbone = fitted(original, CPU)
-    ids, mask = padded(0)
-    expected = original(input_ids=ids, attention_mask=mask.long())[0][mask]
-    assert not isinstance(backbone, Encoder)
-    assert torch.equal(backbone(ids, mask)[mask], expected)
+
+def test_the_default_model_is_loaded_without_transformers(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from serving.engines import EngineOptions, open_engine\n"
+        "from serving.models.catalog import KNOWN\n"
+        "from serving.models.loading import load_spec\n"
+        "open_engine('torch', load_spec(KNOWN[0]), EngineOptions())\n"
+        "sys.exit('transformers' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_numbers_of_rows_come_in_few_sizes_and_none_is_much_larger() -> None:
