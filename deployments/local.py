@@ -54,6 +54,9 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # 15 otherwise: a service is no background job
+        # What Ray's daemons do when nothing happens; at the defaults it is a sixth of a core.
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+        "REPORTER_UPDATE_INTERVAL_MS": "60000",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(_MESSAGE_BYTES),
