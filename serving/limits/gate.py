@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from serving.errors import Overloaded
 
@@ -33,33 +33,36 @@ class Gate:
         """Requests that hold a place."""
         return self._requests
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Hold one request's place; `Overloaded` where none is free."""
+    def request(self) -> _Place:
+        """Hold one request's place in a `with` block; `Overloaded` where none is free."""
+        return _Place(self)
+
+    def tokens(self, count: int) -> _Room:
+        """Hold room for `count` tokens in a `with` block; `Overloaded` where it lacks."""
+        return _Room(self, count)
+
+    def _take_place(self) -> None:
         if self._requests >= self._max_requests:
             raise Overloaded(
                 f"{self._max_requests} requests are under way in this gateway", self._wait_s()
             )
         self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
 
-    @contextmanager
-    def tokens(self, count: int) -> Iterator[None]:
-        """Hold `count` tokens' room; `Overloaded` where they do not fit beside those under way."""
+    def _give_place_back(self) -> None:
+        self._requests -= 1
+
+    def _take_room(self, count: int) -> None:
         if self._tokens and self._tokens + count > self._max_tokens:
             raise Overloaded(
                 f"{self._tokens} tokens are under way in this gateway; it takes {self._max_tokens}",
                 self._wait_s(),
             )
         self._tokens += count
-        try:
-            yield
-        finally:
-            self._tokens -= count
-        self._record(count)  # of what was done: failures would make the wait look short
+
+    def _give_room_back(self, count: int, done: bool) -> None:
+        self._tokens -= count
+        if done:  # failures would make the wait look short
+            self._record(count)
 
     def _record(self, count: int) -> None:
         self._done += count
@@ -74,3 +77,43 @@ class Gate:
         if rate <= 0:
             return 1.0
         return min(max(self._tokens / 2 / rate, _SHORTEST_S), _LONGEST_S)
+
+
+class _Place:
+    """A request's place. A class, because generators cost three times as much to enter."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def __enter__(self) -> None:
+        self._gate._take_place()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate._give_place_back()
+
+
+class _Room:
+    """Some tokens' room."""
+
+    __slots__ = ("_count", "_gate")
+
+    def __init__(self, gate: Gate, count: int) -> None:
+        self._gate, self._count = gate, count
+
+    def __enter__(self) -> None:
+        self._gate._take_room(self._count)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate._give_room_back(self._count, done=kind is None)

@@ -31,7 +31,7 @@ def test_two_nodes_share_no_file_and_no_port(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     one = environment(tmp_path / "a", Address())
     other = environment(tmp_path / "b", Address())
-    own = [name for name in one if "PORT" in name or ("HAPROXY" in name and "/" in one[name])]
+    own = [name for name in one if "_PORT" in name or ("HAPROXY" in name and "/" in one[name])]
     assert len(own) > 8
     assert [name for name in own if one[name] == other[name]] == []
 
