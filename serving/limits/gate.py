@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from serving.errors import Overloaded
@@ -33,13 +34,13 @@ class Gate:
         """Requests that hold a place."""
         return self._requests
 
-    def request(self) -> _Place:
+    def request(self) -> _Held:
         """Hold one request's place in a `with` block; `Overloaded` where none is free."""
-        return _Place(self)
+        return _Held(self._take_place, self._give_place_back)
 
-    def tokens(self, count: int) -> _Room:
+    def tokens(self, count: int) -> _Held:
         """Hold room for `count` tokens in a `with` block; `Overloaded` where it lacks."""
-        return _Room(self, count)
+        return _Held(partial(self._take_room, count), partial(self._give_room_back, count))
 
     def _take_place(self) -> None:
         if self._requests >= self._max_requests:
@@ -48,7 +49,7 @@ class Gate:
             )
         self._requests += 1
 
-    def _give_place_back(self) -> None:
+    def _give_place_back(self, done: bool) -> None:
         self._requests -= 1
 
     def _take_room(self, count: int) -> None:
@@ -79,16 +80,19 @@ class Gate:
         return min(max(self._tokens / 2 / rate, _SHORTEST_S), _LONGEST_S)
 
 
-class _Place:
-    """A request's place. A class, because generators cost three times as much to enter."""
+class _Held:
+    """What is taken on entering a block and given back on leaving it, done or failed.
 
-    __slots__ = ("_gate",)
+    A class, because a generator costs three times as much to enter.
+    """
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    __slots__ = ("_give_back", "_take")
+
+    def __init__(self, take: Callable[[], None], give_back: Callable[[bool], None]) -> None:
+        self._take, self._give_back = take, give_back
 
     def __enter__(self) -> None:
-        self._gate._take_place()
+        self._take()
 
     def __exit__(
         self,
@@ -96,24 +100,4 @@ class _Place:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._gate._give_place_back()
-
-
-class _Room:
-    """Some tokens' room."""
-
-    __slots__ = ("_count", "_gate")
-
-    def __init__(self, gate: Gate, count: int) -> None:
-        self._gate, self._count = gate, count
-
-    def __enter__(self) -> None:
-        self._gate._take_room(self._count)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._gate._give_room_back(self._count, done=kind is None)
+        self._give_back(kind is None)
