@@ -130,6 +130,8 @@ class LocalNode:
         from ray import serve
 
         self._set(wanted)
+        # Read when Ray was first imported, which may have been before us.
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self.say("starting Ray")
         groups = place(self.config, self._specs())

@@ -41,6 +41,10 @@ def bind_as_asked() -> None:
     if os.environ.get(BIND) != LOOPBACK:
         return
     from ray.serve._private import replica
+    from ray.util import get_node_ip_address
+
+    if get_node_ip_address() != LOOPBACK:
+        return  # the other replicas come by the node's address, and would find nobody
 
     original: Any = replica.add_port_to_grpc_server  # type: ignore[attr-defined]
     if getattr(original, "pinned", False):
