@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -89,12 +90,12 @@ def run(words: Sequence[str | Path], env: dict[str, str]) -> subprocess.Complete
 
 
 def environment(port: int) -> dict[str, str]:
-    """What `polyvec env` exports."""
+    """What `polyvec env` exports, and a folder for Ray where no other left its address."""
     said = subprocess.run(
         [BIN / "polyvec", "env", "--port", str(port)], capture_output=True, text=True, check=True
     )
     pairs = (line.removeprefix("export ").split("=", 1) for line in said.stdout.splitlines())
-    return dict(pairs)
+    return {**dict(pairs), "RAY_TMPDIR": tempfile.mkdtemp(prefix="pv-", dir="/tmp")}
 
 
 def config_file(folder: Path, name: str, port: int) -> Path:
@@ -141,8 +142,8 @@ def test_serve_says_ready_answers_the_curl_it_prints_and_drains_on_ctrl_c(tmp_pa
 def test_serve_run_serves_a_shipped_config(tmp_path: Path) -> None:
     port = free_port()
     path = config_file(tmp_path, "local", port)
-    # `serve run` starts a Ray of its own, whose folder must be short for its sockets' sake.
-    with running(str(BIN / "serve"), "run", str(path), env=environment(port)):
+    env = {**environment(port), "RAY_ADDRESS": "local"}
+    with running(str(BIN / "serve"), "run", str(path), env=env):
         wait_ready(f"http://127.0.0.1:{port}")
         assert ask(f"http://127.0.0.1:{port}", "a cat") == 200
 
