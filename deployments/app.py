@@ -18,7 +18,7 @@ from deployments.replica import Replica
 from serving.engines import EngineOptions
 from serving.models.loading import load_spec
 
-__all__ = ["build", "build_fused"]
+__all__ = ["build", "build_fused", "groups"]
 
 # Our own gate refuses first and in our own words; Serve's bounds stand well behind it.
 _SLACK = 2
@@ -36,12 +36,17 @@ _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 
 def build(args: AppConfig) -> serve.Application:
     """Gateway, Preprocessor where it is asked for, and a deployment for every replica group."""
-    specs = {m.id: load_spec(m.entry()) for m in args.models if m.placement == "per_task"}
     engines: dict[str, dict[str | None, Any]] = {}
-    for group in place(args, specs):
+    for group in groups(args):
         engines.setdefault(group.model.id, {})[group.task] = _replicas(group)
     preprocessor = _preprocessor(args) if args.preprocessor.text == "deployment" else None
     return _gateway(args, args.gateway.cpus, 0.0, engines, preprocessor)
+
+
+def groups(config: AppConfig) -> tuple[ReplicaGroup, ...]:
+    """The replica groups of a config; reads the checkpoints of models placed `per_task`."""
+    specs = {m.id: load_spec(m.entry()) for m in config.models if m.placement == "per_task"}
+    return place(config, specs)
 
 
 def build_fused(args: AppConfig) -> serve.Application:

@@ -16,7 +16,7 @@ from typing import Any
 
 from deployments.config import AppConfig
 from deployments.loopback import BIND, LOOPBACK, haproxy_wrapper
-from deployments.placement import cpus_needed, place
+from deployments.placement import cpus_needed
 from serving.errors import InvalidConfig, Unavailable
 
 __all__ = ["Address", "LocalNode", "environment"]
@@ -134,10 +134,12 @@ class LocalNode:
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self.say("starting Ray")
-        groups = place(self.config, self._specs())
+        from deployments.app import groups
+
+        needed = cpus_needed(self.config, groups(self.config))
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, int(cpus_needed(self.config, groups)) + 1),
+            num_cpus=max(os.cpu_count() or 1, int(needed) + 1),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
@@ -152,11 +154,6 @@ class LocalNode:
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
         self._run()
-
-    def _specs(self) -> dict[str, Any]:
-        from serving.models.loading import load_spec
-
-        return {m.id: load_spec(m.entry()) for m in self.config.models if m.placement == "per_task"}
 
     def _run(self) -> None:
         from ray import serve

@@ -37,10 +37,10 @@ def _groups(model: ModelConfig, specs: Mapping[str, ModelSpec]) -> Iterable[Repl
 
 
 def cpus_needed(config: AppConfig, groups: Iterable[ReplicaGroup]) -> float:
-    """Ray CPUs that the smallest rollout asks for."""
-    cpus = config.gateway.cpus * max(1, config.gateway.replicas.min)
+    """Ray CPUs that the parts ask for, each at its largest."""
+    cpus = config.gateway.cpus * config.gateway.replicas.max
     if config.preprocessor.text == "deployment":
-        cpus += config.preprocessor.cpus * max(1, config.preprocessor.replicas.min)
+        cpus += config.preprocessor.cpus * config.preprocessor.replicas.max
     for group in groups:
-        cpus += group.model.cpus_per_replica * max(1, group.model.replicas.max)
+        cpus += group.model.cpus_per_replica * group.model.replicas.max
     return cpus

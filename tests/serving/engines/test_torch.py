@@ -162,17 +162,24 @@ async def test_a_vector_of_zeros_stays_one(specs: Specs, tmp_path: Path) -> None
         assert (await embed(engine, [[2, 9, 3]])).tolist() == [[0.0] * 8]
 
 
-async def test_a_flood_of_short_texts_and_long_documents_share_the_engine(
-    specs: Specs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec, batches = specs("bert_long"), []
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The lengths in every batch that the network is given from now on."""
+    seen: list[list[int]] = []
     forward = Network.__call__
 
     def remembered(network: Network, inputs: Sequence[Input]) -> Floats:
-        batches.append([len(one.ids) for one in inputs])
+        seen.append([len(one.ids) for one in inputs])
         return forward(network, inputs)
 
     monkeypatch.setattr(Network, "__call__", remembered)
+    return seen
+
+
+async def test_a_flood_of_short_texts_and_long_documents_share_the_engine(
+    specs: Specs, batches: list[list[int]]
+) -> None:
+    spec = specs("bert_long")
     async with opened(spec, replace(FLOAT32, batch_tokens=1024)) as engine:
         short = [embed(engine, [[2, *[9] * 10, 3]] * 10) for _ in range(100)]
         documents = [embed(engine, [[2, *[9] * 8000, 3]]) for _ in range(2)]
@@ -184,16 +191,9 @@ async def test_a_flood_of_short_texts_and_long_documents_share_the_engine(
 
 
 async def test_a_short_text_waits_for_one_document_at_most(
-    specs: Specs, monkeypatch: pytest.MonkeyPatch
+    specs: Specs, batches: list[list[int]]
 ) -> None:
-    spec, batches = specs("bert_long"), []
-    forward = Network.__call__
-
-    def remembered(network: Network, inputs: Sequence[Input]) -> Floats:
-        batches.append([len(one.ids) for one in inputs])
-        return forward(network, inputs)
-
-    monkeypatch.setattr(Network, "__call__", remembered)
+    spec = specs("bert_long")
     async with opened(spec, replace(FLOAT32, batch_tokens=1024)) as engine:
         document = [2, *[9] * 8000, 3]
         documents = [asyncio.ensure_future(embed(engine, [document])) for _ in range(4)]

@@ -22,21 +22,6 @@ QUERY = TaskSpec("query", "query: ", ("retrieval.query",))
 PASSAGE = TaskSpec("passage", "passage: ", ("retrieval.passage",))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every tiny checkpoint, for tests that only read."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for name in NAMES:
-        build(name, folder)
-    return folder
-
-
-@pytest.fixture
-def bert(tmp_path: Path) -> Path:
-    """A checkpoint of one's own, to change."""
-    return build("bert_mean", tmp_path)
-
-
 def spec_of(path: Path, **overrides: object) -> ModelSpec:
     return load_spec(replace(Entry("tiny", str(path)), **overrides))
 

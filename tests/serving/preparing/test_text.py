@@ -23,7 +23,7 @@ from serving.models.spec import ModelSpec, TaskSpec
 from serving.preparing import text
 from serving.preparing.text import TextPreparer
 from serving.values import Job, Output, Prepared, Text, Usage
-from tests.checkpoints import NAMES, SENTENCES, build
+from tests.checkpoints import NAMES, SENTENCES
 
 ODD = (
     "",
@@ -39,21 +39,6 @@ ODD = (
     "A" * 300,
     "word, " * 400,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for name in NAMES:
-        build(name, folder)
-    return folder
-
-
-@pytest.fixture
-def bert(tmp_path: Path) -> Path:
-    """A checkpoint of one's own, to change."""
-    return build("bert_mean", tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,0 @@
-"""Logs of the service: structured, without inputs."""
