@@ -304,8 +304,14 @@ def _wordpiece() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=301, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    # Not trained: the trainer breaks ties by chance, and vectors would differ from run to run.
+    split = tokenizer.pre_tokenizer.pre_tokenize_str
+    words = sorted({word for sentence in SENTENCES for word, _ in split(sentence)})
+    letters = sorted({letter for word in words for letter in word})
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words])
+    vocabulary = {piece: index for index, piece in enumerate(list(pieces)[:301])}
+    tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]")
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = _template(tokenizer, "[CLS] $A [SEP]")
     return tokenizer
 
