@@ -10,6 +10,9 @@ PolyvecError                       500  INTERNAL_ERROR
 │   ├── TokenLimitExceeded         400  INPUT_TOKEN_LIMIT_EXCEEDED
 │   ├── BodyTooLarge               413  INPUT_BODY_TOO_LARGE
 │   ├── InputTooLarge              413  INPUT_TOO_LARGE_FOR_MEMORY
+│   ├── MediaTooLarge              413  INPUT_MEDIA_TOO_LARGE
+│   ├── MediaInvalid               422  INPUT_MEDIA_INVALID
+│   ├── MediaUnreachable           422  INPUT_MEDIA_UNREACHABLE
 │   ├── BodyTimeout                408  INPUT_BODY_TIMEOUT
 │   ├── ResourceNotFound           404  RESOURCE_NOT_FOUND
 │   └── MethodNotAllowed           405  METHOD_NOT_ALLOWED
@@ -35,6 +38,9 @@ __all__ = [
     "InputTooLarge",
     "InvalidConfig",
     "InvalidInput",
+    "MediaInvalid",
+    "MediaTooLarge",
+    "MediaUnreachable",
     "MethodNotAllowed",
     "ModalityNotSupported",
     "ModelNotFound",
@@ -143,6 +149,27 @@ class InputTooLarge(Refused):
 
     code = "INPUT_TOO_LARGE_FOR_MEMORY"
     status = 413
+
+
+class MediaTooLarge(Refused):
+    """`MediaTooLarge(message, field)`: more encoded bytes, pixels or pages than are allowed."""
+
+    code = "INPUT_MEDIA_TOO_LARGE"
+    status = 413
+
+
+class MediaInvalid(Refused):
+    """`MediaInvalid(message, field)`: no image or document that can be read."""
+
+    code = "INPUT_MEDIA_INVALID"
+    status = 422
+
+
+class MediaUnreachable(Refused):
+    """`MediaUnreachable(message, field)`: an address that is not fetched, or does not answer."""
+
+    code = "INPUT_MEDIA_UNREACHABLE"
+    status = 422
 
 
 class BodyTimeout(Refused):

@@ -12,13 +12,18 @@ __all__ = [
     "Answer",
     "Ask",
     "Floats",
+    "Fused",
     "Image",
     "Ints",
     "Item",
     "Job",
     "Output",
+    "Pdf",
+    "Pixels",
     "Prepared",
+    "Ragged",
     "ServiceClass",
+    "Sparse",
     "Stages",
     "Text",
     "Usage",
@@ -45,15 +50,37 @@ class Image:
     source: str
 
 
-Item: TypeAlias = Text | Image
+@dataclass(frozen=True, slots=True)
+class Pdf:
+    """A document whose every page becomes an image: an address, a data URI or base64."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Texts and images, in the order given, that become one vector together."""
+
+    parts: tuple[Text | Image, ...]
+
+
+Item: TypeAlias = Text | Image | Pdf | Fused
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the caller wants back: `dimensions` (None: all), and whether of unit length."""
+    """What the caller wants back: `dimensions` (None: all), and whether of unit length.
+
+    Besides or instead of the `dense` vector: `multi`, a vector a token; `sparse`, a weight a token
+    id; `tokens`, the tokens' own text beside a multi-vector. One forward gives all of them.
+    """
 
     dimensions: int | None = None
     normalized: bool = True
+    dense: bool = True
+    multi: bool = False
+    sparse: bool = False
+    tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +88,8 @@ class Ask:
     """A wire request, read but not yet checked against its model.
 
     `task` is the caller's own word for a task; `role` ("query", "document", …) a weaker hint that
-    a model without tasks may ignore.
+    a model without tasks may ignore. `late_chunking`: the items are chunks of one document.
+    `max_pixels` bounds every image below the model's own bound.
     """
 
     model: str
@@ -71,6 +99,8 @@ class Ask:
     output: Output = field(default_factory=Output)
     truncate: bool = False
     service_class: ServiceClass = "interactive"
+    late_chunking: bool = False
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +113,16 @@ class Job:
     output: Output = field(default_factory=Output)
     truncate: bool = False
     service_class: ServiceClass = "interactive"
+    late_chunking: bool = False
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the caller owes for, in tokens the model sees. Counted once, where they are made."""
+    """What the caller owes for, in tokens the model sees. Counted once, where they are made.
+
+    `image_tokens` are those of images times the model's `token_multiplier`.
+    """
 
     text_tokens: int = 0
     image_tokens: int = 0
@@ -102,13 +137,33 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """An image as the model sees it: `array` is `[height, width, 3]` uint8 RGB, sized already.
+
+    Its placeholder tokens are `Prepared.ids[at : at + tokens]`. In a gateway that has the image
+    elsewhere, `array` is a reference that `deployments` alone can follow.
+    """
+
+    at: int
+    tokens: int
+    array: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """Token ids of a job: all that an engine needs, and what is owed for it.
 
     `ids` is `[tokens]` int32, the inputs one after another; `lengths` is `[inputs]` int32 and sums
-    to `tokens`. `skip` counts the leading tokens of every input (special and prompt tokens) that
-    the model's pooling leaves out; 0 for nearly every model. `task` is the job's, for choosing a
-    replica group; `adapter` what the engine applies.
+    to `tokens`; an image has as many placeholder ids as the model makes tokens of it. `skip` counts
+    the leading tokens of every input (special and prompt tokens) that the model's pooling leaves
+    out; 0 for nearly every model. `task` is the job's, for choosing a replica group; `adapter` what
+    the engine applies.
+
+    `spans` is None where every input has one vector, pooled as the model's spec says. Else it is
+    `[pieces, 4]` int32 of (vector, input, start, end), in ascending order of vector and none of
+    them empty: the vector is the mean of the token states from `start` up to `end` of that input,
+    over all of its pieces, each token weighing the same. Multi-vectors and sparse weights are
+    always those of whole inputs. `tokens` is the text of every input's tokens where asked for.
     """
 
     ids: Ints
@@ -119,6 +174,14 @@ class Prepared:
     adapter: str | None = None
     skip: int = 0
     service_class: ServiceClass = "interactive"
+    spans: Ints | None = None
+    pixels: tuple[Pixels, ...] = ()
+    tokens: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def vectors(self) -> int:
+        """How many dense vectors there will be."""
+        return len(self.lengths) if self.spans is None else int(self.spans[-1, 0]) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +195,54 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Vectors:
-    """What an engine gives back: `array` is `[inputs, dimensions]` float32, C-contiguous.
+class Ragged:
+    """Multi-vectors: `values` is `[rows, width]` float32, `counts` `[inputs]` int32 of rows each.
 
-    `queue_s` is the longest that an input waited to be batched, `infer_s` the seconds from the
-    first batch's start to the last one's end.
+    Every row is of unit length.
+    """
+
+    values: Floats
+    counts: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sparse:
+    """Token ids with a weight above zero: `ids` int32 and `weights` float32, both `[entries]`.
+
+    `counts` is `[inputs]` int32 of entries each; the ids of an input ascend.
+    """
+
+    ids: Ints
+    weights: Floats
+    counts: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """What an engine gives back: `array` is `[vectors, dimensions]` float32, C-contiguous.
+
+    `dimensions` is 0 where no dense vector was asked for; `multi` and `sparse` are there where they
+    were. `queue_s` is the longest that an input waited to be batched, `infer_s` the seconds from
+    the first batch's start to the last one's end.
     """
 
     array: Floats
     queue_s: float = 0.0
     infer_s: float = 0.0
+    multi: Ragged | None = None
+    sparse: Sparse | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """A job done: its vectors `[inputs, dimensions]`, what is owed, where the time went."""
+    """A job done: its vectors `[vectors, dimensions]`, what is owed, where the time went.
+
+    `tokens` is the text of every multi-vector's rows, where it was asked for.
+    """
 
     vectors: Floats
     usage: Usage
     stages: Stages
+    multi: Ragged | None = None
+    sparse: Sparse | None = None
+    tokens: tuple[tuple[str, ...], ...] | None = None

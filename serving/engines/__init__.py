@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, cast
 
 from serving.folder import Folder
@@ -23,7 +24,8 @@ class EngineOptions:
     `batch_tokens` bounds one batch, padding included, and `queue_tokens` what may wait (None: the
     engine's choice for its hardware; an empty queue takes any job). `threads` is the number of
     compute threads on a CPU (None: the library's choice); `device` a torch device name or None for
-    a GPU where there is one.
+    a GPU where there is one. `extra` is handed to the library behind the engine by its own names
+    (vLLM: `tensor_parallel_size`, `quantization`, `gpu_memory_utilization` …).
     """
 
     dtype: DType = "auto"
@@ -31,6 +33,7 @@ class EngineOptions:
     queue_tokens: int | None = None
     threads: int | None = None
     device: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-__all__ = ["Dense", "ModelSpec", "Pooling", "PoolingMode", "TaskSpec"]
+__all__ = [
+    "Adapter",
+    "Dense",
+    "ModelSpec",
+    "MultiVector",
+    "Pooling",
+    "PoolingMode",
+    "SparseWeights",
+    "TaskSpec",
+    "Vision",
+]
 
 PoolingMode: TypeAlias = Literal["cls", "max", "mean", "mean_sqrt_len", "last"]
 
@@ -48,14 +58,80 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA in PEFT's layout: `path` is a directory with adapter_config.json and its weights.
+
+    Its keys name the modules of the backbone as transformers' base class has them, behind
+    `base_model.model.`; `multi_vector_projector` is among them where it is adapted. `rank` is r.
+    """
+
+    name: str
+    path: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class MultiVector:
+    """A vector for every token, each of unit length: `[hidden] -> [dimensions]`.
+
+    `skip` leading tokens have none. `head` is a linear layer in a file of its own; None means
+    `multi_vector_projector` among the backbone's weights, which adapters may change.
+    """
+
+    dimensions: int
+    skip: int = 0
+    head: Dense | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SparseWeights:
+    """A weight for every token id: the largest relu(`head`) of its tokens, `[hidden] -> [1]`.
+
+    The ids in `without` (special tokens) have none.
+    """
+
+    head: Dense
+    without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """How a Qwen-VL backbone takes images.
+
+    An image is resized so that both sides are multiples of `patch * merge` and its area lies
+    between `min_pixels` and `max_pixels`; it becomes one `pad` token for each such square. `prompt`
+    is the whole input of an image, with `start`, one `pad` and `end` in it; `opening` and `closing`
+    are what stands around the parts of a fused input. The vector is the mean from `start` to `end`,
+    both included. A pixel is (value / 255 - mean) / std, and every frame is taken `temporal` times.
+    """
+
+    prompt: str
+    opening: str
+    closing: str
+    start: str
+    end: str
+    pad: str
+    patch: int
+    merge: int
+    temporal: int
+    min_pixels: int
+    max_pixels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    token_multiplier: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a model is and can do. Every size comes from the checkpoint's own files.
 
-    `path` is the checkpoint's directory on this machine and `transformer` the folder in it with
-    the backbone's config.json ("" for the directory itself). `dimensions` is the full width of a
-    vector; `matryoshka` the widths it may be cut to, ascending and without the full one;
-    `max_tokens` the context, special tokens included. `default_task` is what an omitted task means
-    (None: no prompt). `created` is a Unix time in seconds.
+    `path` is the checkpoint's directory on this machine (or a view of it, see `views`) and
+    `transformer` the folder in it with the backbone's config.json ("" for the directory itself):
+    transformers' base class loads it as it is. `dimensions` is the full width of a vector;
+    `matryoshka` the widths it may be cut to, ascending and without the full one, or any from
+    `least_dimensions` on; `max_tokens` the context, special tokens included. `default_task` is what
+    an omitted task means (None: no prompt, no adapter). `literal` means that special tokens in a
+    caller's text are plain text. `created` is a Unix time in seconds.
     """
 
     id: str
@@ -78,3 +154,10 @@ class ModelSpec:
     pooling: Pooling = field(default_factory=Pooling)
     heads: tuple[Dense, ...] = ()
     normalize: bool = False
+    least_dimensions: int | None = None
+    adapters: tuple[Adapter, ...] = ()
+    multi: MultiVector | None = None
+    sparse: SparseWeights | None = None
+    vision: Vision | None = None
+    late_chunking: bool = False
+    literal: bool = False
