@@ -83,6 +83,10 @@ def _load(directory: Path) -> dict[str, Forward]:
     quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ.update({**quiet, "OMP_NUM_THREADS": "1"})  # read when these are imported
     import torch
+
+    from serving.operators import declare
+
+    declare()
     from transformers import AutoModel
 
     torch.set_num_threads(1)

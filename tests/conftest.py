@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from serving.operators import declare
+
 # Before anything imports huggingface_hub or ray, which read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+declare()  # before anything imports transformers
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

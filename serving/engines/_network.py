@@ -16,6 +16,7 @@ from serving.engines._hardware import is_out_of_memory
 from serving.engines._pooling import Extent, head, pool
 from serving.engines._threaded import Broken, Input, OutOfMemory
 from serving.models.spec import ModelSpec
+from serving.operators import declare
 from serving.values import Floats
 
 __all__ = ["Backbone", "Network"]
@@ -92,6 +93,7 @@ def _backbone(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Back
         encoder = _bert.load(Path(spec.path) / spec.transformer, dtype, device)
         if encoder is not None:
             return encoder
+    declare()
     from serving.engines._backbone import load  # here, because it takes seconds
 
     return load(spec, dtype, device)

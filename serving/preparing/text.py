@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, normalizers
 from serving.errors import InvalidInput, ModelUnavailable, TokenLimitExceeded
 from serving.models.checkpoints import Checkpoint, Facts
 from serving.models.spec import ModelSpec
+from serving.operators import declare
 from serving.values import Job, Prepared, Text, Usage
 
 __all__ = ["TextPreparer", "Tokenizers", "load"]
@@ -211,6 +212,7 @@ def _contradicts(described: Facts, tokenizer: Tokenizer) -> bool:
 
 def _by_transformers(checkpoint: Checkpoint) -> Tokenizer:
     """The tokenizer that transformers builds; imported here because most models do not need it."""
+    declare()
     from transformers import AutoTokenizer
 
     try:

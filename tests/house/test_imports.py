@@ -17,6 +17,7 @@ SERVING = {
     "values": 0,
     "batching": 1,
     "folder": 1,
+    "operators": 1,
     "telemetry": 1,
     "encodings": 2,
     "vectors": 2,
@@ -68,7 +69,7 @@ FENCES = {
     "safetensors": ("serving.engines", "serving.models"),
     "starlette": ("serving.api",),
     "tokenizers": ("serving.preparing",),
-    "torch": ("serving.engines",),
+    "torch": ("serving.engines", "serving.operators"),
     "transformers": ("serving.engines", "serving.preparing"),
     "vllm": ("serving.engines",),
 }
