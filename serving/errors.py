@@ -14,6 +14,15 @@ PolyvecError                       500  INTERNAL_ERROR
 │   ├── MediaInvalid               422  INPUT_MEDIA_INVALID
 │   ├── MediaUnreachable           422  INPUT_MEDIA_UNREACHABLE
 │   ├── BodyTimeout                408  INPUT_BODY_TIMEOUT
+│   ├── MissingKey                 401  AUTH_MISSING_API_KEY
+│   ├── InvalidKey                 401  AUTH_INVALID_API_KEY
+│   ├── Forbidden                  403  AUTHZ_FORBIDDEN
+│   ├── LimitExceeded              429  RATE_LIMIT_EXCEEDED  refused by a quota; nothing is charged
+│   │   ├── RequestLimitExceeded   429  RATE_REQUEST_LIMIT_EXCEEDED
+│   │   ├── TokenRateExceeded      429  RATE_TOKEN_LIMIT_EXCEEDED
+│   │   ├── ConcurrencyExceeded    429  RATE_CONCURRENCY_LIMIT_EXCEEDED
+│   │   ├── ImageLimitExceeded     429  RATE_IMAGE_LIMIT_EXCEEDED
+│   │   └── MonthlyLimitExceeded   429  RATE_MONTHLY_TOKEN_LIMIT_EXCEEDED
 │   ├── ResourceNotFound           404  RESOURCE_NOT_FOUND
 │   └── MethodNotAllowed           405  METHOD_NOT_ALLOWED
 ├── Unavailable                    503  SERVICE_UNAVAILABLE
@@ -34,23 +43,32 @@ __all__ = [
     "BodyTimeout",
     "BodyTooLarge",
     "BrokenBody",
+    "ConcurrencyExceeded",
     "DeadlinePassed",
+    "Forbidden",
+    "ImageLimitExceeded",
     "InputTooLarge",
     "InvalidConfig",
     "InvalidInput",
+    "InvalidKey",
+    "LimitExceeded",
     "MediaInvalid",
     "MediaTooLarge",
     "MediaUnreachable",
     "MethodNotAllowed",
+    "MissingKey",
     "ModalityNotSupported",
     "ModelNotFound",
     "ModelUnavailable",
+    "MonthlyLimitExceeded",
     "Overloaded",
     "PolyvecError",
     "Refused",
+    "RequestLimitExceeded",
     "ResourceNotFound",
     "TaskNotFound",
     "TokenLimitExceeded",
+    "TokenRateExceeded",
     "Unavailable",
 ]
 
@@ -191,6 +209,73 @@ class MethodNotAllowed(Refused):
 
     code = "METHOD_NOT_ALLOWED"
     status = 405
+
+
+class MissingKey(Refused):
+    """`MissingKey(message)`: no key was sent where one is needed."""
+
+    code = "AUTH_MISSING_API_KEY"
+    status = 401
+
+
+class InvalidKey(Refused):
+    """`InvalidKey(message)`: unknown, expired or malformed; the message has "Invalid API key"."""
+
+    code = "AUTH_INVALID_API_KEY"
+    status = 401
+
+
+class Forbidden(Refused):
+    """`Forbidden(message, field=None)`: known, but not allowed to use that."""
+
+    code = "AUTHZ_FORBIDDEN"
+    status = 403
+
+
+class LimitExceeded(Refused):
+    """`LimitExceeded(message, field, retry_after_s)`: a quota refuses; nothing was charged.
+
+    `retry_after_s` is when the next such request fits; None where it is not soon, nor worth a
+    retry.
+    """
+
+    code = "RATE_LIMIT_EXCEEDED"
+    status = 429
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """The third argument, or None."""
+        return float(self.args[2]) if len(self.args) > 2 and self.args[2] is not None else None
+
+
+class RequestLimitExceeded(LimitExceeded):
+    """See `LimitExceeded`: requests per minute."""
+
+    code = "RATE_REQUEST_LIMIT_EXCEEDED"
+
+
+class TokenRateExceeded(LimitExceeded):
+    """See `LimitExceeded`: tokens per minute."""
+
+    code = "RATE_TOKEN_LIMIT_EXCEEDED"
+
+
+class ConcurrencyExceeded(LimitExceeded):
+    """See `LimitExceeded`: requests at the same time."""
+
+    code = "RATE_CONCURRENCY_LIMIT_EXCEEDED"
+
+
+class ImageLimitExceeded(LimitExceeded):
+    """See `LimitExceeded`: images per minute."""
+
+    code = "RATE_IMAGE_LIMIT_EXCEEDED"
+
+
+class MonthlyLimitExceeded(LimitExceeded):
+    """See `LimitExceeded`: tokens of a calendar month."""
+
+    code = "RATE_MONTHLY_TOKEN_LIMIT_EXCEEDED"
 
 
 class Unavailable(PolyvecError):
