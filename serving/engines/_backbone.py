@@ -6,10 +6,10 @@ Importing this takes seconds, so whoever can do without does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,17 @@ from transformers import (
 )
 from transformers.utils import logging as chatter
 
+from serving.engines._faults import first_line
+from serving.engines._vision import Placed, embedded
 from serving.errors import ModelUnavailable
-from serving.models.spec import ModelSpec
+from serving.models.spec import ModelSpec, Vision
+
+if TYPE_CHECKING:
+    from serving.engines._peft import Rows
 
 __all__ = ["Transformer", "load"]
+
+_PROJECTOR = "multi_vector_projector"
 
 
 def load(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Transformer:
@@ -36,38 +43,79 @@ def load(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Transform
     try:
         config = AutoConfig.from_pretrained(folder, **local)
         kind: Any = _kind(config)
+        if projects := spec.multi is not None and spec.multi.head is None:
+            kind = _projecting(kind, spec.multi.dimensions)
         options = {**local, "config": config, "dtype": dtype, "output_loading_info": True}
         if "add_pooling_layer" in inspect.signature(kind).parameters:
             options["add_pooling_layer"] = False
         with _quiet():
             model, loaded = kind.from_pretrained(folder, **options)
     except Exception as error:
-        raise ModelUnavailable(f"{spec.id} cannot be loaded: {_first_line(error)}") from None
-    if missing := sorted(loaded["missing_keys"]):
+        raise ModelUnavailable(f"{spec.id} cannot be loaded: {first_line(error)}") from None
+    missing = sorted(loaded["missing_keys"])
+    if projects and missing == [f"{_PROJECTOR}.bias"]:
+        nn.init.zeros_(model.multi_vector_projector.bias)  # the checkpoint's has none
+        missing = []
+    if missing:
         message = f"{spec.id} cannot be loaded: {folder} lacks {len(missing)} of its weights"
         raise ModelUnavailable(f"{message}, {missing[0]} among them")
     nn.Module.to(model.eval().requires_grad_(False), device)
-    return Transformer(model)
+    rows: Rows | None = None
+    if spec.adapters:
+        from serving.engines._peft import attach  # here, because it takes a second
+
+        rows = attach(model, spec.adapters)
+    try:
+        return Transformer(model, rows, spec.vision)
+    except Exception as error:
+        raise ModelUnavailable(f"{spec.id} cannot be run: {first_line(error)}") from None
 
 
 class Transformer:
-    """A model run by transformers: `(ids, mask)` as `Encoder` takes them, to token states."""
+    """A model run by transformers, with its adapters and its images."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, rows: Rows | None, vision: Vision | None) -> None:
         self.pad = _pad_token(model.config)
         self._model = model
+        self._rows = rows
+        self._vision = vision
         takes = inspect.signature(model.forward).parameters
         self._always: dict[str, object] = {"use_cache": False} if "use_cache" in takes else {}
         self._needs_mask = True
         self._needs_mask = self._mask_matters()
 
-    def __call__(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """The last layer's token states `[n, longest, hidden]`."""
+    def __call__(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        adapters: Sequence[str | None] = (),
+        images: Sequence[Placed] = (),
+    ) -> Tensor:
+        """The last layer's token states `[n, longest, hidden]`.
+
+        `ids [n, longest]`, `mask [n, longest]` bool or None where nothing is padded; `adapters`
+        is empty or has one for every row.
+        """
         if mask is None and self._needs_mask:
             mask = torch.ones_like(ids, dtype=torch.bool)
-        given = None if mask is None else mask.long()
-        states: Tensor = self._model(input_ids=ids, attention_mask=given, **self._always)[0]
+        self._choose(len(ids), adapters)
+        given: dict[str, Tensor] = {"input_ids": ids}
+        if images and self._vision is not None:
+            given = embedded(self._model, self._vision, ids, mask, images)
+        if mask is not None:
+            given["attention_mask"] = mask.long()
+        states: Tensor = self._model(**given, **self._always)[0]
         return states
+
+    def project(self, states: Tensor, adapters: Sequence[str | None]) -> Tensor:
+        """`[n, longest, hidden]` to `[n, longest, width]`, by the checkpoint's own projector."""
+        self._choose(len(states), adapters)
+        projected: Tensor = self._model.get_submodule(_PROJECTOR)(states)
+        return projected
+
+    def _choose(self, rows: int, adapters: Sequence[str | None]) -> None:
+        if self._rows is not None:
+            self._rows.choose(adapters or [None] * rows)
 
     def _mask_matters(self) -> bool:
         """Whether unpadded inputs come out different without a mask: then it is always given."""
@@ -78,6 +126,18 @@ class Transformer:
             return not torch.allclose(masked, self(ids, None), rtol=1e-3, atol=1e-3)
         except Exception:
             return True
+
+
+# A foreign border: a class that is chosen by a config, and one that is made of it.
+def _projecting(kind: Any, width: int) -> Any:
+    """That class with a linear layer more, so that weights and adapters find it by its name."""
+
+    def init(self: Any, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        kind.__init__(self, config, *args, **kwargs)
+        hidden = config.get_text_config().hidden_size
+        self.multi_vector_projector = nn.Linear(hidden, width)
+
+    return type(kind.__name__, (kind,), {"__init__": init, "__module__": kind.__module__})
 
 
 @contextmanager
@@ -107,8 +167,3 @@ def _pad_token(config: PretrainedConfig) -> int:
     """The token that fills an input up."""
     pad = getattr(config.get_text_config(), "pad_token_id", None)
     return pad if isinstance(pad, int) and pad >= 0 else 0
-
-
-def _first_line(error: BaseException) -> str:
-    """What an error says in one line, or its name."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

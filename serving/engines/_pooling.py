@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from serving.engines._faults import first_line
 from serving.errors import ModelUnavailable
-from serving.models.spec import Dense, ModelSpec, PoolingMode
+from serving.models.spec import Dense, PoolingMode
 
 __all__ = ["Extent", "head", "pool"]
 
@@ -65,11 +66,11 @@ def _pool(states: Tensor, extent: Extent, mode: PoolingMode) -> Tensor:
             return total / (counts if mode == "mean" else counts.sqrt())
 
 
-def head(spec: ModelSpec, device: torch.device) -> nn.Sequential:
-    """The dense layers after the pooling, with their weights, in float32."""
+def head(path: str, heads: Sequence[Dense], device: torch.device) -> nn.Sequential:
+    """Dense layers of the checkpoint in `path`, with their weights, in float32."""
     layers: list[nn.Module] = []
-    for dense in spec.heads:
-        layers += [_linear(Path(spec.path) / dense.folder / dense.weights, dense)]
+    for dense in heads:
+        layers += [_linear(Path(path) / dense.folder / dense.weights, dense)]
         layers += [_activation(dense)]
     return nn.Sequential(*layers).to(device, torch.float32).eval()
 
@@ -83,8 +84,8 @@ def _linear(file: Path, dense: Dense) -> nn.Linear:
             weights = torch.load(file, map_location="cpu", weights_only=True)
         linear.load_state_dict({name.removeprefix("linear."): w for name, w in weights.items()})
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelUnavailable(f"the dense layer in {file} cannot be read: {reason}") from None
+        message = f"the dense layer in {file} cannot be read: {first_line(error)}"
+        raise ModelUnavailable(message) from None
     return linear
 
 

@@ -9,31 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from threading import Condition, Event, Thread
 from time import monotonic
-from typing import NamedTuple, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from serving.batching import Batch, Queue, Row, Ticket
-from serving.errors import (
-    DeadlinePassed,
-    InputTooLarge,
-    InvalidInput,
-    PolyvecError,
-    TokenLimitExceeded,
-    Unavailable,
-)
+from serving.engines._calls import Call, Input, Rest, Results, admitted
+from serving.errors import DeadlinePassed, InputTooLarge, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
-from serving.values import Floats, Ints, Output, Prepared, Vectors
+from serving.values import Floats, Output, Prepared, Vectors
 from serving.vectors.matryoshka import shorten
 
-__all__ = ["STUCK_S", "Broken", "Compute", "Input", "OutOfMemory", "ThreadedEngine"]
+__all__ = ["STUCK_S", "Broken", "Compute", "OutOfMemory", "ThreadedEngine"]
 
 STUCK_S = 120.0
 """A batch under way for longer than this means that the engine hangs."""
@@ -49,35 +42,21 @@ class Broken(Exception):
     """`Broken(reason)`: the model cannot be used any more, by anyone."""
 
 
-class Input(NamedTuple):
-    """One input as the model sees it: `ids` is `[tokens]`; see `Prepared` for `skip`."""
+class Compute(Protocol):
+    """A model, for one thread. Its methods raise `OutOfMemory` or `Broken`."""
 
-    ids: Ints
-    skip: int
-    adapter: str | None
+    def __call__(self, inputs: Sequence[Input]) -> Results:
+        """Inputs, shortest first, to their vectors and whatever else they want."""
+        ...
 
-
-Compute: TypeAlias = Callable[[Sequence[Input]], Floats]
-"""Inputs, shortest first, to `[inputs, dimensions]`. Raises `OutOfMemory` or `Broken`."""
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One caller that waits, and what is ready of its answer: `left` inputs are not."""
-
-    prepared: Prepared
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Vectors]
-    ends: list[int]
-    array: Floats
-    left: int
-    began: float = 0.0
-    queue_s: float = 0.0
+    def finish(self, means: Floats) -> Floats:
+        """Means of token states `[vectors, hidden]` to `[vectors, dimensions]`."""
+        ...
 
 
-_Row: TypeAlias = Row[_Call]
-_Outcome: TypeAlias = tuple[Sequence[_Row], Floats | PolyvecError]
-_Settled: TypeAlias = tuple[_Call, Vectors | PolyvecError]
+_Row: TypeAlias = Row[Call]
+_Outcome: TypeAlias = tuple[Sequence[_Row], Results | PolyvecError]
+_Settled: TypeAlias = tuple[Call, Vectors | PolyvecError]
 
 
 class ThreadedEngine:
@@ -90,11 +69,10 @@ class ThreadedEngine:
         *,
         batch_tokens: int,
         queue_tokens: int,
-        adapters: Container[str] = (),
     ) -> None:
         self._spec = spec
-        self._adapters = adapters
-        self._queue: Queue[_Call] = Queue(batch_tokens, queue_tokens)
+        self._adapters = frozenset(one.name for one in spec.adapters)
+        self._queue: Queue[Call] = Queue(batch_tokens, queue_tokens)
         self._ready = Condition()
         self._idle = False
         self._refusal: str | None = None
@@ -112,15 +90,17 @@ class ThreadedEngine:
 
     async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
         """See `Engine.embed`."""
-        lengths = self._admitted(prepared)
-        width = prepared.output.dimensions or self._spec.dimensions
-        array = np.empty((len(lengths), width), np.float32)
-        now = monotonic()
-        if not lengths:
-            return Vectors(array)
+        lengths = admitted(self._spec, self._adapters, prepared)
+        output, now = prepared.output, monotonic()
+        width = output.dimensions or self._spec.dimensions if output.dense else 0
+        array = np.empty((prepared.vectors if lengths else 0, width), np.float32)
         loop = asyncio.get_running_loop()
         ends = list(accumulate(lengths))
-        call = _Call(prepared, loop, loop.create_future(), ends, array, len(lengths))
+        call = Call(prepared, loop, loop.create_future(), ends, array, len(lengths))
+        if prepared.spans is not None or prepared.pixels or _more(output):
+            call.rest = Rest(prepared, ends)
+        if not lengths:
+            return call.vectors(self._spec, array, call.began)
         with self._ready:
             self._refuse_if_unable()
             ticket = self._queue.add(
@@ -152,20 +132,6 @@ class ThreadedEngine:
         self._stop(f"the engine of {self._spec.id} is closed")
         await asyncio.to_thread(self._thread.join)
 
-    def _admitted(self, prepared: Prepared) -> list[int]:
-        """The lengths of a job's inputs, once it is one that this engine can run."""
-        adapter, wanted = prepared.adapter, prepared.output.dimensions
-        if adapter is not None and adapter not in self._adapters:
-            raise InvalidInput(f"{self._spec.id} has no adapter {adapter!r} loaded", "task")
-        if wanted is not None and not 1 <= wanted <= self._spec.dimensions:
-            message = f"{self._spec.id} has {self._spec.dimensions} dimensions, not {wanted}"
-            raise InvalidInput(message, "dimensions")
-        lengths: list[int] = prepared.lengths.tolist()
-        if lengths and max(lengths) > self._spec.max_tokens:
-            message = f"an input has {max(lengths)} tokens, of at most {self._spec.max_tokens}"
-            raise TokenLimitExceeded(message, "input")
-        return lengths
-
     def _refuse_if_unable(self) -> None:
         if self._refusal is not None:
             raise Unavailable(self._refusal)
@@ -174,7 +140,7 @@ class ThreadedEngine:
         with self._ready:
             self._ready.notify()
 
-    def _expire(self, ticket: Ticket[_Call]) -> None:
+    def _expire(self, ticket: Ticket[Call]) -> None:
         with self._ready:
             waited = ticket.rows > 0
             self._queue.drop(ticket)
@@ -199,7 +165,7 @@ class ThreadedEngine:
             return
         finally:
             built.set()
-        batch: Batch[_Call] = Batch()
+        batch: Batch[Call] = Batch()
         try:
             while (batch := self._next()).rows:
                 self._serve(batch.rows)
@@ -212,7 +178,7 @@ class ThreadedEngine:
         finally:
             self._compute = None  # frees the model
 
-    def _next(self) -> Batch[_Call]:
+    def _next(self) -> Batch[Call]:
         """The next batch, when there is one; an empty one when the engine has to stop."""
         while True:
             with self._ready:
@@ -251,7 +217,7 @@ class ThreadedEngine:
     def _run(self, rows: Sequence[_Row]) -> list[_Outcome]:
         assert self._compute is not None
         try:
-            return [(rows, self._compute([_input(row) for row in rows]))]
+            return [(rows, self._compute([row.ticket.owner.input(row.place) for row in rows]))]
         except OutOfMemory:
             pass  # tried again below, where the failed try's frames no longer hold its memory
         except PolyvecError as error:
@@ -268,25 +234,42 @@ class ThreadedEngine:
         _log.warning("a batch of %d inputs did not fit memory; halved", len(rows))
         return self._run(rows[:half]) + self._run(rows[half:])
 
-    def _done(self, rows: Sequence[_Row], array: Floats, ended: float) -> list[_Settled]:
+    def _done(self, rows: Sequence[_Row], results: Results, ended: float) -> list[_Settled]:
         """Hand each caller its rows; the callers that now have all of theirs."""
         shaped: dict[Output, Floats] = {}
-        places: dict[_Call, tuple[list[int], list[int]]] = {}
+        places: dict[Call, tuple[list[int], list[int]]] = {}
         for at, row in enumerate(rows):
             to, of = places.setdefault(row.ticket.owner, ([], []))
             to.append(row.place)
             of.append(at)
         settled: list[_Settled] = []
         for call, (to, of) in places.items():
-            output = call.prepared.output
-            if output not in shaped:
-                shaped[output] = self._shaped(array, output)
-            call.array[to] = shaped[output][of]
+            prepared, output = call.prepared, call.prepared.output
+            if output.dense and prepared.spans is None:
+                if output not in shaped:
+                    shaped[output] = self._shaped(results.array, output)
+                call.array[to] = shaped[output][of]
+            if call.rest is not None:
+                for place, at in zip(to, of, strict=True):
+                    call.rest.take(place, results.parts[at])
             call.left -= len(to)
             if not call.left:
-                vectors = Vectors(call.array, call.queue_s, ended - call.began)
-                settled.append((call, vectors))
+                settled.append((call, self._answer(call, ended)))
         return settled
+
+    def _answer(self, call: Call, ended: float) -> Vectors | PolyvecError:
+        """The answer to a call that has all it needs."""
+        array = call.array
+        if call.rest is not None and (means := call.rest.means()) is not None:
+            assert self._compute is not None
+            try:
+                array = self._shaped(self._compute.finish(means), call.prepared.output)
+            except Broken:
+                raise
+            except Exception:
+                _log.exception("the last step of %d vectors failed", len(means))
+                return PolyvecError("the model failed on this input")
+        return call.vectors(self._spec, array, ended)
 
     def _failed(self, rows: Sequence[_Row], error: PolyvecError) -> list[_Settled]:
         tickets = {row.ticket for row in rows}
@@ -301,11 +284,9 @@ class ThreadedEngine:
         return shorten(array, output.dimensions, output.normalized)
 
 
-def _input(row: _Row) -> Input:
-    call = row.ticket.owner
-    start = call.ends[row.place - 1] if row.place else 0
-    prepared = call.prepared
-    return Input(prepared.ids[start : call.ends[row.place]], prepared.skip, prepared.adapter)
+def _more(output: Output) -> bool:
+    """Whether something else than a dense vector is wanted."""
+    return output.multi or output.sparse or not output.dense
 
 
 def _late() -> DeadlinePassed:

@@ -1,4 +1,4 @@
-"""transformers on a CPU or a GPU: any sentence-transformers checkpoint, in batches by tokens."""
+"""transformers and peft on a CPU or a GPU, in batches by tokens: the reference of the others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _QUEUED_BATCHES = 64
 def load(spec: ModelSpec, options: EngineOptions) -> ThreadedEngine:
     """The model, loaded and warm. `ModelUnavailable` where the checkpoint cannot be read."""
     device = chosen_device(options)
-    dtype = chosen_dtype(options, device)
     batch_tokens = options.batch_tokens or _BATCH_TOKENS.get(device.type, 4096)
     return ThreadedEngine(
         spec,
-        lambda: Network(spec, device, dtype, options.threads),
+        lambda: Network(spec, device, chosen_dtype(options, device), options.threads),
         batch_tokens=batch_tokens,
         queue_tokens=options.queue_tokens or _QUEUED_BATCHES * batch_tokens,
     )

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from serving.engines import _threaded
-from serving.engines._threaded import Broken, Compute, Input, OutOfMemory, ThreadedEngine
+from serving.engines._calls import Input, Results
+from serving.engines._threaded import Broken, Compute, OutOfMemory, ThreadedEngine
 from serving.errors import (
     DeadlinePassed,
     InputTooLarge,
@@ -36,13 +37,16 @@ class Gate:
         self.open = Event()
         self.fail: Callable[[Sequence[Input]], None] = lambda inputs: None
 
-    def __call__(self, inputs: Sequence[Input]) -> Floats:
+    def __call__(self, inputs: Sequence[Input]) -> Results:
         self.threads.add(current_thread().name)
         self.batches.append([int(one.ids[0]) for one in inputs])
         self.entered.set()
         assert self.open.wait(30)
         self.fail(inputs)
-        return np.array([[one.ids[0], len(one.ids)] for one in inputs], np.float32)
+        return Results(np.array([[one.ids[0], len(one.ids)] for one in inputs], np.float32))
+
+    def finish(self, means: Floats) -> Floats:
+        return means
 
     async def busy(self) -> None:
         """Return once a batch is under way."""

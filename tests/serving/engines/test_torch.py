@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,8 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from serving.engines import EngineOptions
-from serving.engines._hardware import chosen_device, chosen_dtype, cpu_flags
+from serving.engines._calls import Input, Results
 from serving.engines._network import Network
-from serving.engines._threaded import Input
 from serving.engines.torch import load
 from serving.errors import ModelUnavailable
 from serving.models.catalog import DEFAULT, KNOWN, Entry
@@ -168,7 +167,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     seen: list[list[int]] = []
     forward = Network.__call__
 
-    def remembered(network: Network, inputs: Sequence[Input]) -> Floats:
+    def remembered(network: Network, inputs: Sequence[Input]) -> Results:
         seen.append([len(one.ids) for one in inputs])
         return forward(network, inputs)
 
@@ -239,28 +238,6 @@ def test_a_dense_layer_of_another_size_is_refused(specs: Specs) -> None:
         load(replace(spec, heads=(replace(spec.heads[0], outputs=41),)), FLOAT32)
 
 
-@pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [
-        ("fpu avx2 avx512f avx512_vnni", torch.float32),
-        ("fpu avx512f avx512_bf16", torch.bfloat16),
-        ("fpu amx_bf16 amx_tile", torch.bfloat16),
-    ],
-)
-def test_bfloat16_is_chosen_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, dtype: torch.dtype
-) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: X\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    monkeypatch.setattr("serving.engines._hardware.cpu_flags", lambda: cpu_flags(cpuinfo))
-    assert chosen_dtype(EngineOptions(), torch.device("cpu")) == dtype
-    assert chosen_dtype(FLOAT32, torch.device("cpu")) == torch.float32
-
-
-def test_the_device_asked_for_is_taken() -> None:
-    assert chosen_device(EngineOptions(device="meta")) == torch.device("meta")
-
-
 _OUT_OF_MEMORY = """
 import asyncio, resource, sys, time
 import numpy as np
@@ -318,11 +295,3 @@ def test_memory_that_really_runs_out_halves_a_batch_refuses_an_input_and_harms_n
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["(1, True)", "(256, True)", "413 (2, True)"]
     assert "halved" in done.stderr
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Reference and engine count alike: the number of threads is the process's."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)

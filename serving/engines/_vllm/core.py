@@ -1,0 +1,248 @@
+"""vLLM's engine core behind an event loop in a thread of its own: any loop may ask it, from any
+thread, and it can be started where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from math import ceil
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
+
+from serving.engines import EngineOptions
+from serving.engines._faults import first_line
+from serving.engines._vllm.arguments import arguments
+from serving.engines._vllm.backbones import Backbone
+from serving.engines._vllm.packing import Wish
+from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
+from serving.models.spec import Adapter, ModelSpec
+from serving.operators import declare
+from serving.values import Floats
+
+__all__ = ["Core", "Reply"]
+
+_log = logging.getLogger(__name__)
+
+_ALWAYS = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy locks that other threads hold
+    "GLOO_SOCKET_IFNAME": "lo",
+}
+_BULK = 1  # the priority of what can wait; vLLM takes the lowest number first
+_NOT_THERE = "no_adapter"
+
+T = TypeVar("T")
+
+
+class Reply(NamedTuple):
+    """An input's answer as `packing` has it, and the token ids that vLLM saw."""
+
+    row: Floats
+    ids: Sequence[int]
+
+
+class Core:
+    """A started vLLM. Everything but the constructor, `run` and `stop` belongs to its loop."""
+
+    # A foreign border: what is vLLM's has vLLM's types.
+    def __init__(
+        self,
+        spec: ModelSpec,
+        options: EngineOptions,
+        backbone: Backbone,
+        stat_loggers: Sequence[Any] | None,
+    ) -> None:
+        self._spec = spec
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._work, name=f"engine {spec.id}", daemon=True)
+        self._thread.start()
+        self._adapters: dict[str | None, Any] = {}
+        self._llm: Any = None
+        try:
+            self.run(self._start(options, backbone, stat_loggers)).result()
+        except BaseException:
+            self._end()
+            raise
+
+    def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Have that done in the loop of this engine."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    @property
+    def died(self) -> str | None:
+        """Why nothing can be answered any more, or None."""
+        if self._llm is None:
+            return f"the engine of {self._spec.id} is closed"
+        return f"the engine of {self._spec.id} has died: {_DEAD}" if self._llm.errored else None
+
+    @property
+    def unfinished(self) -> int:
+        """How many inputs vLLM has that are not answered."""
+        return 0 if self._llm is None else int(self._llm.get_num_unfinished_requests())
+
+    async def ask(
+        self, prompt: Mapping[str, Any], wish: Wish, adapter: str | None, *, bulk: bool, cached: bool
+    ) -> Reply:
+        """One input's answer. Whoever stops waiting takes it out of the engine.
+
+        `cached` says that what was computed of a like beginning may be taken.
+        """
+        from vllm import PoolingParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        params = PoolingParams(
+            task="embed", skip_reading_prefix_cache=not cached, extra_kwargs=wish._asdict()
+        )
+        name, last = uuid4().hex, None
+        answers = self._llm.encode(
+            prompt,
+            params,
+            name,
+            lora_request=self._adapters[adapter],
+            priority=_BULK if bulk else 0,
+        )
+        try:
+            async for last in answers:
+                pass
+        except EngineDeadError:
+            raise Unavailable(self.died or "the engine has died") from None
+        except asyncio.CancelledError:
+            with suppress(EngineDeadError):
+                await self._llm.abort(name)
+            raise
+        except Exception:
+            if (died := self.died) is not None:
+                raise Unavailable(died) from None
+            _log.exception("an input of %s failed", self._spec.id)
+            raise PolyvecError("the model failed on this input") from None
+        if last is None:
+            raise PolyvecError("the model failed on this input")
+        return Reply(last.outputs.data.numpy(), last.prompt_token_ids)
+
+    def stop(self) -> None:
+        """End vLLM's processes and the thread. May take seconds."""
+        if self._llm is not None:
+            with suppress(Exception):
+                self.run(self._shut()).result()
+        self._end()
+
+    async def _start(
+        self, options: EngineOptions, backbone: Backbone, stat_loggers: Sequence[Any] | None
+    ) -> None:
+        with _environment(options):
+            declare()
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.lora.request import LoRARequest
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            device, dtype = _device(options, current_platform)
+            given = arguments(self._spec, options, backbone, device, dtype)
+            try:
+                config = AsyncEngineArgs(**given).create_engine_config()
+            except Exception as error:
+                message = f"vLLM cannot be configured for {self._spec.id}: {_told(error)}"
+                raise InvalidConfig(message) from None
+            if device == "cpu" and config.cache_config.kv_cache_memory_bytes is None:
+                config.cache_config.kv_cache_memory_bytes = _cache_bytes(config)
+            try:
+                self._llm = AsyncLLM.from_vllm_config(
+                    config,
+                    stat_loggers=None if stat_loggers is None else list(stat_loggers),
+                    disable_log_stats=stat_loggers is None,
+                )
+                self._adapters = {None: None}
+                for number, one in enumerate(self._spec.adapters, start=1):
+                    self._adapters[one.name] = LoRARequest(one.name, number, one.path)
+                    await self._llm.add_lora(self._adapters[one.name])
+            except Exception as error:
+                await self._shut()
+                message = f"{self._spec.id} cannot be loaded into vLLM: {_told(error)}"
+                raise ModelUnavailable(message) from None
+
+    async def _shut(self) -> None:
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm.shutdown()
+            await asyncio.sleep(0)  # for vLLM's own tasks to see that they are cancelled
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    def _end(self) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+_DEAD = "vLLM's engine core has ended"
+
+
+@contextmanager
+def _environment(options: EngineOptions) -> Iterator[None]:
+    """What vLLM reads from the environment, here and in the processes that it starts."""
+    for name, value in _ALWAYS.items():
+        os.environ.setdefault(name, value)
+    threads: dict[str, str] = {}
+    if options.threads is not None:
+        threads = {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    before = {name: os.environ.get(name) for name in threads}
+    os.environ.update(threads)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# A foreign border: vLLM's platform and configuration.
+def _device(options: EngineOptions, platform: Any) -> tuple[str, str]:
+    """The device that this build of vLLM runs on, and the number type's name."""
+    device = "cpu" if platform.is_cpu() else "cuda"
+    if options.device is not None and options.device != device:
+        message = f"device is {options.device!r}, but this vLLM runs on {device!r}"
+        raise InvalidConfig(f"{message}; CUDA_VISIBLE_DEVICES chooses among several GPUs")
+    if options.dtype != "auto":
+        return device, options.dtype
+    if device == "cuda":
+        return device, "bfloat16" if platform.has_device_capability(80) else "float32"
+    import torch
+
+    from serving.engines._hardware import chosen_dtype
+
+    return device, str(chosen_dtype(options, torch.device("cpu"))).removeprefix("torch.")
+
+
+def _cache_bytes(config: Any) -> int:
+    """Room for the longest input, a step, and the last block of every row of it; no more.
+
+    Otherwise vLLM takes a share of all the machine's memory.
+    """
+    model, parallel = config.model_config, config.parallel_config
+    heads = model.get_num_kv_heads(parallel) * model.get_num_layers(parallel)
+    scheduler, block = config.scheduler_config, config.cache_config.block_size
+    tokens = max(model.max_model_len, scheduler.max_num_batched_tokens)
+    blocks = ceil(tokens / block) + scheduler.max_num_seqs
+    return int(2 * heads * model.get_head_size() * model.dtype.itemsize * blocks * block)
+
+
+def _told(error: BaseException) -> str:
+    """What an error of vLLM's says in one line; pydantic puts it into a list."""
+    errors: Callable[[], Any] | None = getattr(error, "errors", None)
+    found = errors() if callable(errors) else None
+    return str(found[0]["msg"]) if found else first_line(error)
