@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from serving.errors import InvalidInput, ModalityNotSupported, TaskNotFound
 from serving.models.spec import ModelSpec, TaskSpec
-from serving.values import Ask, Image, Item, Job, Output
+from serving.values import Ask, Fused, Image, Item, Job, Output, Pdf, Text
 
 __all__ = ["plan"]
 
@@ -22,6 +22,7 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "clustering": ("clustering", "separation"),
     "image": (),
 }
+_KINDS: dict[type[Item], str] = {Image: "an image", Pdf: "a PDF", Fused: "an image with text"}
 
 
 def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
@@ -35,7 +36,14 @@ def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
         raise InvalidInput(
             f"input has {len(ask.items)} items; at most {max_inputs} fit one request", "input"
         )
-    _refuse_images(spec, ask.items)
+    media = [(index, item) for index, item in enumerate(ask.items) if type(item) is not Text]
+    for index, item in media:
+        _check_item(spec, index, item, len(ask.items))
+    _check_outputs(spec, ask.output)
+    if ask.late_chunking:
+        _check_late_chunking(spec, ask, bool(media))
+    if ask.max_pixels is not None:
+        _check_pixels(spec, ask.max_pixels)
     return Job(
         model=spec.id,
         items=ask.items,
@@ -43,18 +51,72 @@ def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
         output=_output(spec, ask.output),
         truncate=ask.truncate,
         service_class=ask.service_class,
+        late_chunking=ask.late_chunking,
+        max_pixels=ask.max_pixels,
     )
 
 
-def _refuse_images(spec: ModelSpec, items: tuple[Item, ...]) -> None:
-    if "image" in spec.modalities:
-        return
-    for index, item in enumerate(items):
-        if isinstance(item, Image):
-            raise ModalityNotSupported(
-                f"input {index} is an image; {spec.id} embeds {' and '.join(spec.modalities)} only",
-                f"input.{index}",
-            )
+def _check_item(spec: ModelSpec, index: int, item: Item, items: int) -> None:
+    field = f"input.{index}"
+    if "image" not in spec.modalities:
+        raise ModalityNotSupported(
+            f"input {index} is {_KINDS[type(item)]}; "
+            f"{spec.id} embeds {' and '.join(spec.modalities)} only",
+            field,
+        )
+    if items > 1 and type(item) is Pdf:
+        raise InvalidInput(
+            f"input {index} is a PDF, which must be the only input of its request", field
+        )
+
+
+def _check_outputs(spec: ModelSpec, output: Output) -> None:
+    if output.multi:
+        _check_multi(spec, output)
+    elif output.tokens:
+        name = "return_tokenized_input"
+        raise InvalidInput(f"{name} needs return_multivector: true", name)
+    if output.sparse and spec.sparse is None:
+        name = "return_sparse"
+        raise InvalidInput(f"{spec.id} has no sparse weights; leave {name} out", name)
+    if not (output.dense or output.multi or output.sparse):
+        name = "return_dense"
+        raise InvalidInput(f"nothing is asked for; leave {name} out", name)
+
+
+def _check_multi(spec: ModelSpec, output: Output) -> None:
+    name = "return_multivector"
+    if spec.multi is None:
+        raise InvalidInput(f"{spec.id} gives one vector per input; leave {name} out", name)
+    if output.dimensions is not None:
+        raise InvalidInput(
+            f"dimensions cannot go with {name}: "
+            f"its vectors always have {spec.multi.dimensions} dimensions",
+            "dimensions",
+        )
+    if not (output.normalized or output.dense):
+        raise InvalidInput(f"the vectors of {name} are always of unit length", "normalized")
+
+
+def _check_late_chunking(spec: ModelSpec, ask: Ask, media: bool) -> None:
+    name, output = "late_chunking", ask.output
+    if not spec.late_chunking:
+        raise InvalidInput(f"{spec.id} has no late chunking; leave {name} out", name)
+    if media:
+        raise InvalidInput(f"{name} takes texts only: the chunks of one document", name)
+    if output.multi or output.sparse:
+        other = "return_multivector" if output.multi else "return_sparse"
+        raise InvalidInput(f"{name} gives one vector a chunk; leave {other} out", other)
+
+
+def _check_pixels(spec: ModelSpec, pixels: int) -> None:
+    if spec.vision is None:
+        raise InvalidInput(f"{spec.id} embeds no images; leave max_pixels out", "max_pixels")
+    if not 1 <= pixels <= spec.vision.max_pixels:
+        raise InvalidInput(
+            f"max_pixels must be between 1 and {spec.vision.max_pixels}, the bound of {spec.id}",
+            "max_pixels",
+        )
 
 
 def _named(spec: ModelSpec, name: str) -> TaskSpec | None:
@@ -83,12 +145,26 @@ def _task(spec: ModelSpec, ask: Ask) -> str | None:
 
 
 def _output(spec: ModelSpec, output: Output) -> Output:
+    """With the width that the engine is to cut to: None for the full one."""
     wanted = output.dimensions if output.dimensions is not None else spec.default_dimensions
-    if wanted is None or wanted == spec.dimensions:
-        return Output(None, output.normalized)
-    if wanted not in spec.matryoshka:
-        sizes = ", ".join(str(size) for size in (*spec.matryoshka, spec.dimensions))
+    if wanted == spec.dimensions:
+        wanted = None
+    if wanted is not None and not _has_width(spec, wanted):
         raise InvalidInput(
-            f"{spec.id} has no vectors of {wanted} dimensions; its sizes: {sizes}", "dimensions"
+            f"{spec.id} has no vectors of {wanted} dimensions; its sizes: {_sizes(spec)}",
+            "dimensions",
         )
-    return Output(wanted, output.normalized)
+    return Output(
+        wanted, output.normalized, output.dense, output.multi, output.sparse, output.tokens
+    )
+
+
+def _has_width(spec: ModelSpec, wanted: int) -> bool:
+    least = spec.least_dimensions
+    return wanted in spec.matryoshka or (least is not None and least <= wanted < spec.dimensions)
+
+
+def _sizes(spec: ModelSpec) -> str:
+    if spec.least_dimensions is not None:
+        return f"{spec.least_dimensions} to {spec.dimensions}"
+    return ", ".join(str(size) for size in (*spec.matryoshka, spec.dimensions))

@@ -59,7 +59,9 @@ class Service:
                 raise DeadlinePassed("the request's time ran out before it was embedded") from late
         done = time.perf_counter()
         stages = Stages(ready - started, vectors.queue_s, vectors.infer_s, done - ready)
-        return Answer(vectors.array, prepared.usage, stages)
+        return Answer(
+            vectors.array, prepared.usage, stages, vectors.multi, vectors.sparse, prepared.tokens
+        )
 
     @property
     def under_way(self) -> int:

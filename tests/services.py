@@ -24,22 +24,37 @@ from serving.errors import PolyvecError
 from serving.limits.gate import Gate
 from serving.models.catalog import find
 from serving.models.loading import load_spec
-from serving.models.spec import ModelSpec, TaskSpec
+from serving.models.spec import Dense, ModelSpec, MultiVector, SparseWeights, TaskSpec, Vision
 from serving.preparing import Preparer, text
 from serving.service import Served, Service
-from serving.values import Job, Prepared, Usage, Vectors
+from serving.values import (
+    Floats,
+    Fused,
+    Item,
+    Job,
+    Pdf,
+    Prepared,
+    Ragged,
+    Sparse,
+    Text,
+    Usage,
+    Vectors,
+)
 
 __all__ = [
     "MODEL",
     "CountingPreparer",
     "HashEngine",
     "StuckEngine",
+    "able",
     "client",
+    "everything",
     "listening",
     "minilm",
     "service",
     "tasked",
     "toy",
+    "vision",
 ]
 
 MODEL = "all-MiniLM-L6-v2"
@@ -64,7 +79,7 @@ class HashEngine:
         array = np.array(rows, np.float32)[:, : prepared.output.dimensions]
         if prepared.output.normalized:
             array /= np.linalg.norm(array, axis=1, keepdims=True)
-        return Vectors(np.ascontiguousarray(array))
+        return everything(prepared, np.ascontiguousarray(array))
 
     async def check(self) -> None:
         """Raise `error` where it is one of ours."""
@@ -73,6 +88,23 @@ class HashEngine:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+def everything(prepared: Prepared, array: Floats) -> Vectors:
+    """`array` and, as far as they are asked for, a multi-vector and a weight for every token."""
+    output, lengths = prepared.output, prepared.lengths
+    multi = sparse = None
+    if output.multi:
+        rows = [[token % 2, 1 - token % 2, 0.0] for token in prepared.ids.tolist()]
+        multi = Ragged(np.array(rows, np.float32), lengths)
+    if output.sparse:
+        inputs = np.split(prepared.ids, np.cumsum(lengths)[:-1])
+        ids = [np.unique(one) for one in inputs]
+        counts = np.array([len(one) for one in ids], np.int32)
+        flat = np.concatenate(ids)
+        sparse = Sparse(flat, (1 / (1 + flat)).astype(np.float32), counts)
+    dense = array if output.dense else np.empty((len(lengths), 0), np.float32)
+    return Vectors(dense, multi=multi, sparse=sparse)
 
 
 class StuckEngine(HashEngine):
@@ -98,7 +130,10 @@ class StuckEngine(HashEngine):
 
 
 class CountingPreparer:
-    """One token a character, two special ones; counts how often it was called."""
+    """One token a character, three an image, two special ones; a PDF has two pages.
+
+    Remembers the jobs it was given.
+    """
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -106,11 +141,30 @@ class CountingPreparer:
     async def prepare(self, job: Job) -> Prepared:
         """Characters as token ids."""
         self.jobs.append(job)
-        texts = [[1, *map(ord, getattr(item, "text", "")), 2] for item in job.items]
-        ids = np.array([one for text in texts for one in text], np.int32)
-        lengths = np.array([len(text) for text in texts], np.int32)
-        usage = Usage(text_tokens=len(ids))
-        return Prepared(ids, lengths, usage, job.output, service_class=job.service_class)
+        inputs = [page for item in job.items for page in _pages(item)]
+        ids = np.array([one for tokens in inputs for one in tokens], np.int32)
+        lengths = np.array([len(tokens) for tokens in inputs], np.int32)
+        images = int((ids == _IMAGE).sum())
+        return Prepared(
+            ids,
+            lengths,
+            Usage(len(ids) - images, images),
+            job.output,
+            task=job.task,
+            service_class=job.service_class,
+            tokens=tuple(tuple(map(chr, one)) for one in inputs) if job.output.tokens else None,
+        )
+
+
+_IMAGE = 7
+
+
+def _pages(item: Item) -> list[list[int]]:
+    if isinstance(item, Pdf):
+        return [[1, *[_IMAGE] * 3, 2]] * 2
+    parts = item.parts if isinstance(item, Fused) else (item,)
+    tokens = [list(map(ord, p.text)) if isinstance(p, Text) else [_IMAGE] * 3 for p in parts]
+    return [[1, *(one for part in tokens for one in part), 2]]
 
 
 @cache
@@ -136,6 +190,30 @@ def tasked() -> ModelSpec:
         TaskSpec("separation"),
     )
     return toy(id="tasked", tasks=tasks, default_task="retrieval.passage", matryoshka=(2, 4))
+
+
+def able(**facts: object) -> ModelSpec:
+    """A made-up model that can do everything."""
+    head = Dense("", "head.pt", 8, 1, True, "")
+    spec = toy(
+        id="able",
+        modalities=("text", "image"),
+        least_dimensions=2,
+        multi=MultiVector(3),
+        sparse=SparseWeights(head),
+        late_chunking=True,
+        vision=vision(),
+    )
+    return replace(spec, **facts)  # type: ignore[arg-type]
+
+
+def vision(**facts: object) -> Vision:
+    """Made-up facts of a vision tower, of 28-pixel squares."""
+    names = ("prompt", "opening", "closing", "start", "end", "pad")
+    third = (1 / 3, 1 / 3, 1 / 3)
+    numbers = {"patch": 14, "merge": 2, "temporal": 2, "min_pixels": 784, "max_pixels": 7840}
+    known = dict.fromkeys(names, "") | numbers | {"mean": third, "std": third}
+    return Vision(**(known | facts))  # type: ignore[arg-type]
 
 
 def service(

@@ -61,7 +61,10 @@ def _refuse_by_headers(headers: Mapping[bytes, bytes], limit: int) -> None:
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than the {limit} bytes that one request may have")
+    return BodyTooLarge(
+        f"the body is larger than the {limit} bytes that one request may have; "
+        "base64 makes an image a third larger"
+    )
 
 
 def json_object(body: bytes) -> dict[str, object]:

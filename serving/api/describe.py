@@ -17,7 +17,11 @@ from serving.errors import (
     BodyTooLarge,
     BrokenBody,
     DeadlinePassed,
+    InputTooLarge,
     InvalidInput,
+    MediaInvalid,
+    MediaTooLarge,
+    MediaUnreachable,
     MethodNotAllowed,
     ModalityNotSupported,
     ModelNotFound,
@@ -55,7 +59,14 @@ _ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
     ),
     405: ("The path has other methods; see `allow`", (MethodNotAllowed("GET /v1/embeddings"),)),
     408: ("The body came too slowly", (BodyTimeout("the body did not arrive within 30 seconds"),)),
-    413: ("The body is too large", (BodyTooLarge("the body is larger than the 33554432 bytes …"),)),
+    413: (
+        "The body, or something in it, is too large",
+        (
+            BodyTooLarge("the body is larger than the 33554432 bytes that one request may have …"),
+            MediaTooLarge("input.0 has 9437184 bytes; an image may have 8388608", "input.0"),
+            InputTooLarge("an input of 30000 tokens does not fit this engine's memory", "input"),
+        ),
+    ),
     422: (
         "A field has the wrong type or value; `errors` names every one",
         (
@@ -64,6 +75,8 @@ _ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
                 "dimensions",
                 (("dimensions", "must be a whole number", "int_type", "many"),),
             ),
+            MediaInvalid("input.0 is no image that can be read", "input.0"),
+            MediaUnreachable("input.0 is an address, and none are fetched here", "input.0"),
         ),
     ),
     500: ("Something failed on our side", (PolyvecError("something failed on our side …"),)),

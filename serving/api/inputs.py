@@ -1,17 +1,19 @@
-"""What a caller may give to embed, in every spelling that clients use, to `Text` and `Image`."""
+"""What a caller may give to embed, in every spelling that clients use, to the items of an `Ask`."""
 
 from __future__ import annotations
 
 from serving.api.fields import Fields
-from serving.values import Image, Item, Text
+from serving.values import Fused, Image, Item, Pdf, Text
 
 __all__ = ["read_inputs"]
 
 # {"image"} Jina, {"url"} and {"bytes"} langchain and llama-index, the rest content parts of OpenAI,
 # vLLM and Voyage (api.md 0.3 and 3).
 _IMAGES = ("image", "url", "bytes", "image_url", "image_base64")
-_FOREIGN = ("pdf", "audio", "video")
-_DATA_IMAGE = "data:image/"
+_FOREIGN = ("audio", "video")
+_KEYS = ("text", "content", *_IMAGES, "pdf", *_FOREIGN)
+_KINDS = 'must be a string, {"text"}, {"image"} or {"pdf"}'
+_DATA_IMAGE, _DATA_PDF = "data:image/", "data:application/pdf"
 _TOKEN_IDS = (
     "must be text, not token ids, which mean nothing to another tokenizer "
     "(langchain: check_embedding_ctx_length=False)"
@@ -42,8 +44,12 @@ def read_inputs(fields: Fields, name: str, value: object, most: int) -> tuple[It
 
 
 def _plain(text: str) -> Item:
-    # haystack sends images as bare data URIs.
-    return Image(text) if text.startswith(_DATA_IMAGE) else Text(text)
+    # haystack sends images as bare data URIs. Bare base64 could be a text, and is one.
+    if not text.startswith("data:"):
+        return Text(text)
+    if text.startswith(_DATA_IMAGE):
+        return Image(text)
+    return Pdf(text) if text.startswith(_DATA_PDF) else Text(text)
 
 
 def _is_token_ids(value: object) -> bool:
@@ -62,23 +68,23 @@ def _one(fields: Fields, name: str, value: object) -> tuple[Item, ...]:
     elif _is_token_ids(value):
         fields.problem(name, _TOKEN_IDS, "token_ids", value)
     else:
-        fields.problem(name, 'must be a string, {"text"} or {"image"}', "input_type", value)
+        fields.problem(
+            name, 'must be a string, {"text"}, {"image"} or {"pdf"}', "input_type", value
+        )
     return ()
 
 
 def _from_object(fields: Fields, name: str, value: dict[str, object]) -> tuple[Item, ...]:
-    given = [key for key in ("text", "content", *_IMAGES, *_FOREIGN) if value.get(key) is not None]
+    given = [key for key in _KEYS if value.get(key) is not None]
     if len(given) != 1:
-        wanted = (
-            f"only one of {', '.join(given)}" if given else "text, image, url, bytes or content"
-        )
-        message = f"must have {wanted}"
-        fields.problem(name, message, "input_object", value)
+        some = "text, image, url, bytes, pdf or content"
+        wanted = f"only one of {', '.join(given)}" if given else some
+        fields.problem(name, f"must have {wanted}", "input_object", value)
         return ()
     key = given[0]
     field, inner = f"{name}.{key}", value[key]
     if key == "content":
-        return _fused(fields, field, inner)
+        return _content(fields, field, inner)
     if key == "image_url" and type(inner) is dict:
         field, inner = f"{field}.url", inner.get("url")
     if type(inner) is not str:
@@ -89,27 +95,35 @@ def _from_object(fields: Fields, name: str, value: dict[str, object]) -> tuple[I
     if key in _FOREIGN:
         fields.refuse(field, f"embeds no {key}")
         return ()
-    return (Image(inner),)
+    return (Pdf(inner) if key == "pdf" else Image(inner),)
 
 
-def _fused(fields: Fields, name: str, parts: object) -> tuple[Item, ...]:
-    """One item of several parts: texts are joined by line breaks, as chat templates do."""
+def _content(fields: Fields, name: str, parts: object) -> tuple[Item, ...]:
+    """One item of several parts; texts alone are joined by line breaks, as chat templates do."""
     if type(parts) is str:
         return (Text(parts),)
     if type(parts) is not list or not parts:
         fields.problem(name, "must be a list of parts", "list_type", parts)
         return ()
-    items: list[Item] = []
+    items: list[Text | Image] = []
     for index, part in enumerate(parts):
-        if type(part) is dict and "content" in part:
-            fields.problem(f"{name}.{index}", "must not have content of its own", "nested", part)
-        else:
-            items.extend(_one(fields, f"{name}.{index}", part))
+        items.extend(_part(fields, f"{name}.{index}", part))
         if fields.hopeless:
             break
     if len(items) == 1:
         return (items[0],)
     texts = [item.text for item in items if isinstance(item, Text)]
-    if len(texts) < len(items):
-        fields.refuse(name, "fuses no images with other parts into one vector")
-    return (Text("\n".join(texts)),)
+    return (Text("\n".join(texts)),) if len(texts) == len(items) else (Fused(tuple(items)),)
+
+
+def _part(fields: Fields, name: str, part: object) -> list[Text | Image]:
+    if type(part) is dict and "content" in part:
+        fields.problem(name, "must not have content of its own", "nested", part)
+        return []
+    items: list[Text | Image] = []
+    for item in _one(fields, name, part):
+        if isinstance(item, Text | Image):
+            items.append(item)
+        else:
+            fields.problem(name, "is a PDF, which must be an input of its own", "nested")
+    return items

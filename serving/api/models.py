@@ -23,6 +23,7 @@ def find(catalog: Catalog, name: str) -> ModelSpec:
 
 def entry(spec: ModelSpec) -> dict[str, object]:
     """One model. mteb reads `max_model_len`; Jina's and OpenRouter's clients `context_length`."""
+    vision, multi = spec.vision, spec.multi
     return {
         "id": spec.id,
         "object": "model",
@@ -41,6 +42,13 @@ def entry(spec: ModelSpec) -> dict[str, object]:
         "dimensions": spec.dimensions,
         "default_dimensions": spec.default_dimensions or spec.dimensions,
         "matryoshka_dimensions": [*spec.matryoshka, spec.dimensions],
+        "least_dimensions": spec.least_dimensions,
+        "multivector_dimensions": multi.dimensions if multi else None,
+        "sparse": spec.sparse is not None,
+        "late_chunking": spec.late_chunking,
+        "min_pixels": vision.min_pixels if vision else None,
+        "max_pixels": vision.max_pixels if vision else None,
+        "image_token_multiplier": vision.token_multiplier if vision else None,
         "tasks": [task.name for task in spec.tasks],
         "default_task": spec.default_task,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from random import getrandbits
 from typing import TypeAlias
 
@@ -64,12 +65,18 @@ def error_value(error: PolyvecError, request: bytes) -> dict[str, object]:
             "code": error.code,
         },
     }
-    if isinstance(error, InvalidInput):
+    if error.status == 422:
         body["errors"] = [
             {"field": field, "message": message, "type": kind, "input": shortened(value)}
-            for field, message, kind, value in error.problems
+            for field, message, kind, value in _problems(error)
         ]
     return body
+
+
+def _problems(error: PolyvecError) -> Sequence[tuple[str, str, str, object]]:
+    if isinstance(error, InvalidInput):
+        return error.problems
+    return ((error.field or "", error.message, "value_error", None),)
 
 
 def error_headers(error: PolyvecError) -> Headers:

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from serving.api.vectors import WIRE_TYPES
 
 __all__ = [
-    "EXAMPLES",
     "BytesInput",
     "Embedding",
     "EmbeddingsRequest",
@@ -28,7 +27,9 @@ __all__ = [
     "ModelEntry",
     "ModelList",
     "OpenAIError",
+    "PdfInput",
     "Problem",
+    "SparseEmbedding",
     "TextInput",
     "Unready",
     "UrlInput",
@@ -73,21 +74,27 @@ class ImageUrlInput(BaseModel):
     image_url: ImageAddress | str
 
 
+class PdfInput(BaseModel):
+    """A document, the only input of its request: an address, a data URI or base64.
+
+    Every page becomes an image, with an entry of its own in the answer.
+    """
+
+    pdf: str
+
+
 class FusedInput(BaseModel):
-    """Several parts that become one vector; texts are joined by line breaks."""
+    """Texts and images that become one vector together; texts alone are joined by line breaks."""
 
     content: str | list[TextInput | ImageInput | ImageUrlInput | str] = Field(min_length=1)
 
 
 InputItem: TypeAlias = (
-    str | TextInput | ImageInput | UrlInput | BytesInput | ImageUrlInput | FusedInput
+    str | TextInput | ImageInput | UrlInput | BytesInput | ImageUrlInput | PdfInput | FusedInput
 )
 Inputs: TypeAlias = InputItem | list[InputItem]
 Whole: TypeAlias = int | str
 WireType: TypeAlias = str
-
-
-_REFUSED = "Refused where true, by every model so far."
 
 
 def _other_name(name: str) -> str:
@@ -122,7 +129,9 @@ class EmbeddingsRequest(BaseModel):
         None, description="A hint where no task is given: query, document, clustering …"
     )
     dimensions: Whole | None = Field(
-        None, description="Length of the vectors: one of the model's `matryoshka_dimensions`."
+        None,
+        description="Length of the vectors: one of the model's `matryoshka_dimensions`, or any "
+        "from its `least_dimensions` on. Not with `return_multivector`.",
     )
     output_dimensionality: Whole | None = Field(None, description=_other_name("dimensions"))
     output_dimension: Whole | None = Field(None, description=_other_name("dimensions"))
@@ -149,42 +158,56 @@ class EmbeddingsRequest(BaseModel):
     encoding_format: WireType | list[WireType] | None = Field(
         None, description="OpenAI's name of `embedding_type`, which counts where both are given."
     )
-    late_chunking: bool | None = Field(None, description=_REFUSED)
-    return_multivector: bool | None = Field(None, description=_REFUSED)
-    return_tokenized_input: bool | None = Field(None, description=_REFUSED)
+    late_chunking: bool | None = Field(
+        None,
+        description="Whether the inputs are chunks of one document, each read with all the others "
+        "in view: one vector a chunk. For the models that say so.",
+    )
+    return_dense: bool | None = Field(
+        None,
+        description="Whether to give `embedding`. Default: where `embeddings` is not given.",
+    )
+    return_multivector: bool | None = Field(
+        None, description="Whether to give `embeddings`: a vector for every token."
+    )
+    return_colbert_vecs: bool | None = Field(None, description=_other_name("return_multivector"))
+    return_sparse: bool | None = Field(
+        None, description="Whether to give `sparse_embedding`: a weight for every token id."
+    )
+    return_tokenized_input: bool | None = Field(
+        None, description="Whether to give the tokens' text beside `return_multivector`."
+    )
+    max_pixels: Whole | None = Field(
+        None, description="Pixels of an image at most, up to the model's own `max_pixels`."
+    )
     user: str | None = Field(None, description="Ignored.")
 
 
-EXAMPLES: dict[str, dict[str, object]] = {
-    "OpenAI": {
-        "model": "all-MiniLM-L6-v2",
-        "input": ["The food was delicious.", "The waiter was kind."],
-        "encoding_format": "float",
-    },
-    "Jina": {
-        "model": "all-MiniLM-L6-v2",
-        "input": [{"text": "Organic skincare for sensitive skin"}],
-        "embedding_type": "base64",
-        "normalized": True,
-        "truncate": True,
-    },
-    "One text": {"model": "all-MiniLM-L6-v2", "input": "Hello"},
-    "Several types": {
-        "model": "all-MiniLM-L6-v2",
-        "input": "Hello",
-        "embedding_type": ["float", "ubinary"],
-    },
-}
+class SparseEmbedding(BaseModel):
+    """Token ids, ascending, and the weight of each."""
+
+    indices: list[int]
+    values: list[float]
+
+
+Numbers: TypeAlias = str | list[float]
 
 
 class Embedding(BaseModel):
-    """One vector, of the input with the same `index`."""
+    """What was asked for, of one input, or of one page of a document."""
 
-    object: Literal["embedding"]
-    index: int
-    embedding: str | list[float] | dict[str, str | list[float]] = Field(
-        description="Numbers, base64, or an object keyed by type where several were asked for."
+    object: Literal["embedding", "embeddings"] = Field(
+        description="`embeddings` where multi-vectors were asked for."
     )
+    index: int
+    embedding: Numbers | dict[str, Numbers] | None = Field(
+        None, description="Numbers, base64, or an object by type where several were asked for."
+    )
+    embeddings: list[Numbers] | dict[str, list[Numbers]] | None = Field(
+        None, description="The multi-vector, a row a token, or an object by type of such."
+    )
+    tokenized_input: list[str] | None = Field(None, description="The text of every row's token.")
+    sparse_embedding: SparseEmbedding | None = None
 
 
 class Usage(BaseModel):
@@ -258,6 +281,15 @@ class ModelEntry(BaseModel):
     dimensions: int
     default_dimensions: int
     matryoshka_dimensions: list[int]
+    least_dimensions: int | None = Field(
+        description="Any size from it up to `dimensions` is given."
+    )
+    multivector_dimensions: int | None
+    sparse: bool
+    late_chunking: bool
+    min_pixels: int | None
+    max_pixels: int | None = Field(description="Larger images are made smaller, to this area.")
+    image_token_multiplier: int | None
     tasks: list[str]
     default_task: str | None
 

@@ -7,7 +7,9 @@ dimensions that is 0.04 instead of 34 CPU-ms (peers.md, serialisation).
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,13 @@ import orjson
 from pybase64 import b64encode
 
 from serving.encodings import ENCODINGS, encoding
-from serving.values import Answer, Floats, Usage
+from serving.values import Answer, Floats, Ints, Sparse, Usage
 
 __all__ = ["WIRE_TYPES", "write_list"]
+
+# JSON not joined yet: a join of megabytes lets the interpreter lock go, formatting does not.
+_Pieces: TypeAlias = tuple[bytes, ...]
+_Spans: TypeAlias = list[tuple[int, int]]
 
 _BASE64 = "base64"
 _ENCODE = {name: encoding(name).encode for name in ENCODINGS.names()}
@@ -30,11 +36,17 @@ _LITTLE = np.dtype("<f4")
 
 
 async def write_list(model: str, answer: Answer, types: tuple[str, ...]) -> bytes:
-    """The body of a list of embeddings, in input order; each of one type, or keyed by type."""
-    vectors = answer.vectors
-    rows, width = vectors.shape
+    """The body of a list of embeddings, in input order; each of one type, or keyed by type.
+
+    A vector is an `embedding`, a multi-vector `embeddings`, sparse weights a `sparse_embedding`; an
+    entry has what was asked for, of one input, or of one page or chunk of it.
+    """
     head = b'{"object":"list","model":%b,"data":[' % orjson.dumps(model)
     tail = b'],"usage":%b}' % _usage(answer.usage)
+    if answer.multi is not None or answer.sparse is not None:
+        return await _write_several(head, answer, types, tail)
+    vectors = answer.vectors
+    rows, width = vectors.shape
     step = max(1, _SLICE_NUMBERS // max(1, width))
     if rows <= step:
         return b"".join((head, *_entries(vectors, 0, types), tail))
@@ -71,6 +83,84 @@ def _values(vectors: Floats, name: str) -> list[bytes]:
 
 def _dumped(row: npt.NDArray[Any]) -> bytes:
     return orjson.dumps(np.ascontiguousarray(row), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+async def _write_several(head: bytes, answer: Answer, types: tuple[str, ...], tail: bytes) -> bytes:
+    """The body where entries have more than a vector, or something else."""
+    columns: dict[bytes, list[_Pieces]] = {}
+    if answer.vectors.shape[1]:
+        vectors = [_whole(await _rows(answer.vectors, name)) for name in types]
+        columns[b"embedding"] = _by_type(types, vectors)
+    if answer.multi is not None:
+        rows = [await _rows(answer.multi.values, name) for name in types]
+        spans = _spans(answer.multi.counts)
+        lists = [await asyncio.to_thread(_lists, column, spans) for column in rows]
+        columns[b"embeddings"] = _by_type(types, lists)
+    if answer.tokens is not None:
+        columns[b"tokenized_input"] = _whole(map(orjson.dumps, answer.tokens))
+    if answer.sparse is not None:
+        columns[b"sparse_embedding"] = await _weights(answer.sparse)
+    kind = b"embedding" if answer.multi is None else b"embeddings"
+    parts = [head]
+    for index, values in enumerate(zip(*columns.values(), strict=True)):
+        parts.append(b'%b{"object":"%b","index":%d' % (b"," if index else b"", kind, index))
+        for name, pieces in zip(columns, values, strict=True):
+            parts += (b',"%b":' % name, *pieces)
+        parts.append(b"}")
+    parts.append(tail)
+    return await asyncio.to_thread(b"".join, parts)
+
+
+def _whole(values: Iterable[bytes]) -> list[_Pieces]:
+    return [(value,) for value in values]
+
+
+def _by_type(types: Sequence[str], columns: Sequence[list[_Pieces]]) -> list[_Pieces]:
+    """Values as they are where there is one type, else an object by type for each."""
+    if len(types) == 1:
+        return columns[0]
+    names = [b'%b"%b":' % (b"," if i else b"{", name.encode()) for i, name in enumerate(types)]
+
+    def keyed(values: Sequence[_Pieces]) -> _Pieces:
+        pairs = zip(names, values, strict=True)
+        return (*(piece for name, pieces in pairs for piece in (name, *pieces)), b"}")
+
+    return [keyed(row) for row in zip(*columns, strict=True)]
+
+
+async def _rows(vectors: Floats, name: str) -> list[bytes]:
+    """The JSON of every row, of the type `name`."""
+    step = max(1, _SLICE_NUMBERS // max(1, vectors.shape[1]))
+    rows = _values(vectors[:step], name)
+    for start in range(step, len(vectors), step):
+        await asyncio.sleep(0)
+        rows += _values(vectors[start : start + step], name)
+    return rows
+
+
+def _lists(rows: Sequence[bytes], spans: _Spans) -> list[_Pieces]:
+    """The rows of each input as one JSON array."""
+    return [(b"[", b",".join(rows[start:end]), b"]") for start, end in spans]
+
+
+async def _weights(sparse: Sparse) -> list[_Pieces]:
+    """Each input's token ids and weights as one JSON object."""
+    values: list[_Pieces] = []
+    written = 0
+    for start, end in _spans(sparse.counts):
+        indices, weights = _dumped(sparse.ids[start:end]), _dumped(sparse.weights[start:end])
+        values.append((b'{"indices":', indices, b',"values":', weights, b"}"))
+        written += end - start
+        if written >= _SLICE_NUMBERS:
+            written = 0
+            await asyncio.sleep(0)
+    return values
+
+
+def _spans(counts: Ints) -> _Spans:
+    """Where each input's part of a flat array starts and ends."""
+    ends = [0, *accumulate(counts.tolist())]
+    return list(pairwise(ends))
 
 
 def _usage(usage: Usage) -> bytes:

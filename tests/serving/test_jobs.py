@@ -7,10 +7,11 @@ import pytest
 from serving.errors import InvalidInput, ModalityNotSupported, TaskNotFound
 from serving.jobs import plan
 from serving.models.spec import ModelSpec, TaskSpec
-from serving.values import Ask, Image, Job, Output, Text
-from tests.services import tasked, toy
+from serving.values import Ask, Fused, Image, Item, Job, Output, Pdf, Text
+from tests.services import able, tasked, toy
 
 HELLO = (Text("hello"),)
+FUSED = Fused((Text("a"), Image("x")))
 
 
 def job(spec: ModelSpec, **wanted: object) -> Job:
@@ -32,16 +33,88 @@ def test_the_largest_number_of_items_is_taken_and_one_more_is_not() -> None:
         job(toy(), items=HELLO * 4)
 
 
-def test_an_image_to_a_text_model_is_refused_by_name_and_place() -> None:
+@pytest.mark.parametrize(
+    ("item", "kind"), [(Image("x"), "an image"), (Pdf("x"), "a PDF"), (FUSED, "an image with text")]
+)
+def test_an_image_to_a_text_model_is_refused_by_name_and_place(item: Item, kind: str) -> None:
     with pytest.raises(
-        ModalityNotSupported, match="input 1 is an image; toy embeds text only"
-    ) as e:
-        job(toy(), items=(*HELLO, Image("data:image/png;base64,")))
-    assert e.value.field == "input.1"
+        ModalityNotSupported, match=f"input 1 is {kind}; toy embeds text only"
+    ) as refused:
+        job(toy(), items=(*HELLO, item))
+    assert refused.value.field == "input.1"
 
 
-def test_an_image_to_a_model_of_images_is_taken() -> None:
-    assert job(toy(modalities=("text", "image")), items=(Image("x"),)).items == (Image("x"),)
+@pytest.mark.parametrize("items", [(Image("x"), *HELLO, FUSED), (Pdf("x"),)])
+def test_an_image_to_a_model_of_images_is_taken(items: tuple[Item, ...]) -> None:
+    assert job(able(), items=items).items == items
+
+
+def test_a_pdf_is_the_only_input_of_its_request() -> None:
+    with pytest.raises(InvalidInput, match="input 1 is a PDF, which must be the only") as refused:
+        job(able(), items=(*HELLO, Pdf("x")))
+    assert refused.value.field == "input.1"
+
+
+@pytest.mark.parametrize("pixels", [1, 7840])
+def test_the_bound_of_images_may_be_lowered(pixels: int) -> None:
+    assert job(able(), max_pixels=pixels).max_pixels == pixels
+
+
+@pytest.mark.parametrize("pixels", [0, -1, 7841])
+def test_a_bound_of_images_beyond_the_models_own_is_refused_with_it(pixels: int) -> None:
+    with pytest.raises(InvalidInput, match="between 1 and 7840, the bound of able") as refused:
+        job(able(), max_pixels=pixels)
+    assert refused.value.field == "max_pixels"
+
+
+def test_a_text_model_has_no_bound_of_images() -> None:
+    with pytest.raises(InvalidInput, match="toy embeds no images; leave max_pixels out"):
+        job(toy(), max_pixels=100)
+
+
+def test_what_a_model_can_give_is_planned_whole() -> None:
+    output = Output(None, dense=False, multi=True, sparse=True, tokens=True)
+    assert job(able(), output=output).output == output
+    assert job(able(), late_chunking=True).late_chunking
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "sentence"),
+    [
+        ({"output": Output(multi=True)}, "return_multivector", "toy gives one vector per input"),
+        ({"output": Output(sparse=True)}, "return_sparse", "toy has no sparse weights"),
+        ({"late_chunking": True}, "late_chunking", "toy has no late chunking"),
+    ],
+)
+def test_what_a_model_has_not_is_refused_by_its_name(
+    wanted: dict[str, object], field: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"{sentence}.*leave {field} out") as refused:
+        job(toy(), **wanted)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"output": Output(tokens=True)}, "return_tokenized_input"),
+        ({"output": Output(dense=False)}, "return_dense"),
+        ({"output": Output(8, dense=False, multi=True)}, "dimensions"),
+        ({"output": Output(4, dense=True, multi=True)}, "dimensions"),
+        ({"output": Output(None, False, dense=False, multi=True)}, "normalized"),
+        ({"late_chunking": True, "items": (Image("x"),)}, "late_chunking"),
+        ({"late_chunking": True, "items": (Pdf("x"),)}, "late_chunking"),
+        ({"late_chunking": True, "items": (*HELLO, FUSED)}, "late_chunking"),
+        ({"late_chunking": True, "output": Output(multi=True)}, "return_multivector"),
+        ({"late_chunking": True, "output": Output(sparse=True)}, "return_sparse"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_its_field(
+    wanted: dict[str, object], field: str
+) -> None:
+    with pytest.raises(InvalidInput, match=field) as refused:
+        job(able(), **wanted)
+    assert refused.value.field == field
 
 
 def test_a_task_is_taken_by_its_name_or_another_name_of_it() -> None:
@@ -112,6 +185,17 @@ def test_a_default_width_counts_where_none_is_asked_for() -> None:
 def test_another_width_is_refused_with_the_sizes(wanted: int) -> None:
     with pytest.raises(InvalidInput, match="its sizes: 2, 4, 8"):
         job(tasked(), output=Output(wanted))
+
+
+@pytest.mark.parametrize("wanted", [2, 5, 7])
+def test_any_width_from_the_least_on_is_taken(wanted: int) -> None:
+    assert job(able(), output=Output(wanted)).output == Output(wanted)
+
+
+@pytest.mark.parametrize("wanted", [1, 9])
+def test_a_width_outside_the_range_is_refused_with_the_range(wanted: int) -> None:
+    with pytest.raises(InvalidInput, match="its sizes: 2 to 8"):
+        job(able(), output=Output(wanted))
 
 
 def test_the_rest_is_handed_on() -> None:

@@ -18,8 +18,17 @@ from serving.errors import (
     Unavailable,
 )
 from serving.limits.gate import Gate
-from serving.values import Answer, Ask, Output, Text
-from tests.services import CountingPreparer, HashEngine, StuckEngine, minilm, service, tasked, toy
+from serving.values import Answer, Ask, Output, Pdf, Text
+from tests.services import (
+    CountingPreparer,
+    HashEngine,
+    StuckEngine,
+    able,
+    minilm,
+    service,
+    tasked,
+    toy,
+)
 
 
 def soon() -> float:
@@ -53,6 +62,29 @@ async def test_usage_is_what_the_models_own_tokenizer_counts() -> None:
     spec, _ = minilm()
     answer = await embed(service(), ask("the quick brown fox", "", model=spec.id))
     assert answer.usage.total_tokens == (4 + 2) + 2
+
+
+async def test_everything_asked_for_is_in_the_answer() -> None:
+    wanted = Output(dense=False, multi=True, sparse=True, tokens=True)
+    answer = await embed(service(able()), ask("ab", "", model="able", output=wanted))
+    assert answer.vectors.shape == (2, 0)
+    assert answer.multi is not None
+    assert answer.multi.counts.tolist() == [4, 2]
+    assert answer.sparse is not None
+    assert answer.sparse.counts.tolist() == [4, 2]
+    assert answer.tokens == (("\x01", "a", "b", "\x02"), ("\x01", "\x02"))
+
+
+async def test_images_are_charged_before_they_are_embedded() -> None:
+    engine, gate = HashEngine(8), Gate(10, 20)
+    served = service(able(), engine=engine, gate=gate)
+    wanted = Ask("able", (Pdf("x"),))
+    with gate.tokens(11), pytest.raises(Overloaded):
+        await embed(served, wanted)
+    assert engine.calls == 0
+    answer = await embed(served, wanted)
+    assert answer.vectors.shape == (2, 8)
+    assert (answer.usage.total_tokens, answer.usage.image_tokens) == (10, 6)
 
 
 async def test_an_unknown_model_is_refused_with_the_models() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from serving.models.spec import ModelSpec, TaskSpec
 from serving.values import Prepared, Vectors
-from tests.services import HashEngine, client, service, toy
+from tests.services import HashEngine, able, client, everything, service, toy
 
 GOLDEN = {
     file.stem: json.loads(file.read_text()) for file in sorted(Path(__file__).parent.glob("*.json"))
@@ -24,7 +24,8 @@ class Still(HashEngine):
     async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
         """One row an input."""
         row = np.array([0.5, -0.5, 0, 0.25, -0.25, 0.5, -0.5, 1], np.float32)
-        return Vectors(np.tile(row[: prepared.output.dimensions], (len(prepared.lengths), 1)))
+        array = np.tile(row[: prepared.output.dimensions], (len(prepared.lengths), 1))
+        return everything(prepared, array)
 
 
 def golden() -> ModelSpec:
@@ -47,7 +48,7 @@ async def test_an_answer_is_the_golden_one(name: str) -> None:
     exchange: dict[str, Any] = GOLDEN[name]
     request, expected = exchange["request"], exchange["response"]
     content = request["raw"] if "raw" in request else json.dumps(request.get("body"))
-    async with client(service(golden(), engine=Still(8))) as http:
+    async with client(service(golden(), able(), engine=Still(8))) as http:
         answer = await http.request(
             request["method"],
             request["path"],

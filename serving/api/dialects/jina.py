@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serving.api.body import json_object
+from serving.api.examples import EXAMPLES
 from serving.api.exchange import Call, Reply
 from serving.api.fields import Fields, Refusal, ranked
 from serving.api.inputs import read_inputs
 from serving.api.models import find
 from serving.api.routes import Route
-from serving.api.schemas import EXAMPLES, EmbeddingsRequest, EmbeddingsResponse
+from serving.api.schemas import EmbeddingsRequest, EmbeddingsResponse
 from serving.api.vectors import WIRE_TYPES, write_list
 from serving.errors import InvalidInput
 from serving.models.spec import ModelSpec
@@ -21,7 +22,8 @@ from serving.values import Ask, Item, Output, ServiceClass
 
 __all__ = ["NAMES", "ROUTES", "Options", "Wanted", "read"]
 
-# Every name of a field, the one that counts first (api.md 0.2 and 1.1).
+# Every name of a field, the one that counts first (api.md 0.2 and 1.1); return_dense, return_sparse
+# and return_colbert_vecs are FlagEmbedding's words.
 NAMES = {
     "model": ("model",),
     "input": ("input", "content", "texts"),
@@ -33,15 +35,13 @@ NAMES = {
     "truncate_prompt_tokens": ("truncate_prompt_tokens",),
     "embedding_type": ("embedding_type", "embedding_types", "encoding_type", "encoding_format"),
     "late_chunking": ("late_chunking",),
-    "return_multivector": ("return_multivector",),
+    "return_dense": ("return_dense",),
+    "return_multivector": ("return_multivector", "return_colbert_vecs"),
+    "return_sparse": ("return_sparse",),
     "return_tokenized_input": ("return_tokenized_input",),
+    "max_pixels": ("max_pixels",),
 }
 _RANKS = ranked(NAMES)
-_UNSUPPORTED = {
-    "late_chunking": "has no late chunking; leave late_chunking out",
-    "return_multivector": "gives one vector per input; leave return_multivector out",
-    "return_tokenized_input": "returns no tokens; leave return_tokenized_input out",
-}
 _PLAIN = frozenset({"model", "input", "embedding_type"})
 _FLOAT = ("float",)
 
@@ -55,6 +55,8 @@ class Options:
     output: Output = field(default_factory=Output)
     truncate: bool = False
     truncate_to: int | None = None
+    late_chunking: bool = False
+    max_pixels: int | None = None
 
 
 _NO_OPTIONS = Options()
@@ -83,18 +85,26 @@ def read(body: Mapping[str, object], most: int) -> Wanted:
 
 
 def _options(fields: Fields) -> Options:
-    dimensions = fields.integer("dimensions", 1)
-    normalized = fields.flag("normalized", True)
-    for name, message in _UNSUPPORTED.items():
-        if fields.flag(name, False):
-            fields.refuse(name, message, InvalidInput)
     return Options(
         fields.name("task"),
         fields.name("input_type"),
-        Output(dimensions, normalized),
+        _output(fields),
         fields.flag("truncate", False),
         fields.integer("truncate_prompt_tokens", -1),
+        fields.flag("late_chunking", False),
+        fields.integer("max_pixels", 1),
     )
+
+
+def _output(fields: Fields) -> Output:
+    """Multi-vectors take the single vector's place, as with Jina, unless that is asked for too."""
+    dimensions = fields.integer("dimensions", 1)
+    normalized = fields.flag("normalized", True)
+    multi = fields.flag("return_multivector", False)
+    dense = fields.flag("return_dense", not multi)
+    sparse = fields.flag("return_sparse", False)
+    tokens = fields.flag("return_tokenized_input", False)
+    return Output(dimensions, normalized, dense, multi, sparse, tokens)
 
 
 def _types(fields: Fields) -> tuple[str, ...]:
@@ -135,16 +145,28 @@ def _ask(wanted: Wanted, spec: ModelSpec, service_class: ServiceClass) -> Ask:
         options.output,
         truncate,
         service_class,
+        options.late_chunking,
+        options.max_pixels,
     )
 
 
 async def _answer(service: Service, call: Call) -> Reply:
-    wanted = read(json_object(call.body), service.max_inputs)
+    return await _answer_body(service, call, json_object(call.body))
+
+
+async def _answer_multi(service: Service, call: Call) -> Reply:
+    """The path of Jina's ColBERT models, which Weaviate still uses."""
+    body = json_object(call.body) | {"return_multivector": True}
+    return await _answer_body(service, call, body)
+
+
+async def _answer_body(service: Service, call: Call, body: Mapping[str, object]) -> Reply:
+    wanted = read(body, service.max_inputs)
     spec = find(service.catalog, wanted.model)
     answer = await service.embed(_ask(wanted, spec, call.service_class), call.deadline)
     began = time.perf_counter()
-    body = await write_list(spec.id, answer, wanted.types)
-    return Reply(body, answer.stages, time.perf_counter() - began)
+    written = await write_list(spec.id, answer, wanted.types)
+    return Reply(written, answer.stages, time.perf_counter() - began)
 
 
 ROUTES = (
@@ -153,9 +175,18 @@ ROUTES = (
         "/v1/embeddings",
         _answer,
         "create_embeddings",
-        "Embed texts",
+        "Embed texts, images and documents",
         EmbeddingsRequest,
         EmbeddingsResponse,
         EXAMPLES,
+    ),
+    Route(
+        "POST",
+        "/v1/multi-vector",
+        _answer_multi,
+        "create_multi_vectors",
+        "Embed with return_multivector",
+        EmbeddingsRequest,
+        EmbeddingsResponse,
     ),
 )

@@ -1,4 +1,4 @@
-"""Clients of a service of three models, without a socket."""
+"""Clients of a service of four models, without a socket."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.services import client, minilm, service, tasked, toy
+from tests.services import able, client, minilm, service, tasked, toy
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    """The default model, a model with tasks, and a toy; at most 2048 inputs."""
-    served = service(minilm()[0], tasked(), toy(aliases=("org/toy",)))
+    """The default model, one with tasks, a toy and one that does all; at most 2048 inputs."""
+    served = service(minilm()[0], tasked(), toy(aliases=("org/toy",)), able())
     async with client(served) as one:
         yield one

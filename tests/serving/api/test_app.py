@@ -11,7 +11,14 @@ import pytest
 from starlette.types import Message
 
 from serving.api.app import ApiSettings, create_app
-from serving.errors import InputTooLarge, Overloaded, Unavailable
+from serving.errors import (
+    InputTooLarge,
+    MediaInvalid,
+    MediaUnreachable,
+    Overloaded,
+    Refused,
+    Unavailable,
+)
 from serving.limits.gate import Gate
 from tests.services import MODEL, HashEngine, StuckEngine, client, service, toy
 
@@ -99,6 +106,16 @@ async def test_an_input_that_does_not_fit_the_memory_is_the_callers_to_change() 
     assert (answer.status_code, answer.json()["error"]["param"]) == (413, "input.0")
 
 
+@pytest.mark.parametrize("kind", [MediaInvalid, MediaUnreachable])
+async def test_an_image_that_cannot_be_read_is_a_problem_of_its_field(kind: type[Refused]) -> None:
+    error = kind("input.0 is no image", "input.0")
+    async with client(service(toy(), engine=HashEngine(8, error))) as http:
+        answer = await http.post("/v1/embeddings", json=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (422, kind.code)
+    [problem] = answer.json()["errors"]
+    assert (problem["field"], problem["message"]) == ("input.0", "input.0 is no image")
+
+
 async def test_what_nobody_foresaw_is_a_500_without_a_word_of_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -163,7 +180,10 @@ async def test_it_is_live_whatever_the_models_do() -> None:
 async def test_it_is_ready_when_every_model_answers(http: httpx.AsyncClient) -> None:
     assert (await http.get("/ready")).json() == {"status": "ok"}
     health = (await http.get("/health")).json()
-    assert health == {"status": "ok", "models": {MODEL: "ok", "tasked": "ok", "toy": "ok"}}
+    assert health == {
+        "status": "ok",
+        "models": {MODEL: "ok", "tasked": "ok", "toy": "ok", "able": "ok"},
+    }
 
 
 async def test_it_is_not_ready_with_the_reasons_until_then() -> None:
@@ -193,14 +213,20 @@ async def test_probes_answer_head(http: httpx.AsyncClient) -> None:
 async def test_models_have_the_fields_of_openai_jina_and_vllm(http: httpx.AsyncClient) -> None:
     listed = (await http.get("/v1/models")).json()
     assert listed["object"] == "list"
-    assert [one["id"] for one in listed["data"]] == [MODEL, "tasked", "toy"]
-    default, tasked, _ = listed["data"]
+    assert [one["id"] for one in listed["data"]] == [MODEL, "tasked", "toy", "able"]
+    default, tasked, _, able = listed["data"]
     assert default["object"] == "model"
     assert default["dimensions"] == 384
     assert default["max_model_len"] == default["context_length"] == 256
     assert default["license"] == default["licence"] == "apache-2.0"
     assert tasked["matryoshka_dimensions"] == [2, 4, 8]
     assert tasked["tasks"] == ["retrieval.query", "retrieval.passage", "separation"]
+    assert default["late_chunking"] is default["sparse"] is False
+    assert default["max_pixels"] is default["multivector_dimensions"] is None
+    assert able["late_chunking"] is able["sparse"] is True
+    assert (able["input_modalities"], able["least_dimensions"]) == (["text", "image"], 2)
+    assert (able["multivector_dimensions"], able["image_token_multiplier"]) == (3, 1)
+    assert (able["min_pixels"], able["max_pixels"]) == (784, 7840)
 
 
 @pytest.mark.parametrize("name", ["toy", "org/toy", "jina-ai/toy", "org%2Ftoy"])
@@ -257,6 +283,7 @@ async def test_the_description_is_json_that_names_every_path(http: httpx.AsyncCl
     described = json.loads((await http.get("/openapi.json")).text)
     assert set(described["paths"]) == {
         "/v1/embeddings",
+        "/v1/multi-vector",
         "/v1/models",
         "/v1/models/{model_id}",
         "/live",

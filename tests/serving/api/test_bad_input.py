@@ -37,6 +37,7 @@ WRONG: dict[str, list[object]] = {
         *(5, 1.5, True, [], {}, [[]], [None], [True], [{}], ["a", 5], [["a"]], None),
         *({"text": 5}, {"text": None}, {"text": ["a"]}, {"image": 5}, {"image_url": {}}),
         *({"text": "a", "image": "b"}, {"content": []}, {"content": 5}, {"content": [5]}),
+        *({"pdf": 5}, {"content": [{"image": "a"}, {"pdf": "b"}]}),
         *({"content": [{"content": ["a"]}]}, {"nothing": "known"}, {"image_url": {"url": 5}}),
     ],
     "task": [5, True, [], {}, "x" * 257],
@@ -50,7 +51,10 @@ WRONG: dict[str, list[object]] = {
     "truncate_prompt_tokens": ["x", -2, True, [], 1.5, 0],
     "late_chunking": [1, "x", [], True],
     "return_multivector": [1, "x", {}, True],
+    "return_dense": [1, "x", [], False],
+    "return_sparse": [1, "x", [], True],
     "return_tokenized_input": [1, "x", [], True],
+    "max_pixels": ["x", 0, -1, True, [], 1.5, 100],
     "embedding_type": [
         "hex",
         "",
@@ -162,7 +166,7 @@ async def test_a_large_wrong_input_is_not_repeated_whole(http: httpx.AsyncClient
 async def test_an_unknown_model_is_refused_with_the_models(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/embeddings", json={"model": "gpt-9", "input": "a"})
     refused = is_error(answer, 404, "INPUT_MODEL_NOT_FOUND")
-    assert f"{MODEL}, tasked, toy" in str(refused["detail"])
+    assert f"{MODEL}, tasked, toy, able" in str(refused["detail"])
 
 
 async def test_a_compressed_body_is_refused_by_name(http: httpx.AsyncClient) -> None:

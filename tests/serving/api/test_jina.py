@@ -14,10 +14,11 @@ from hypothesis import strategies as some
 
 from serving.api.dialects.jina import NAMES, read
 from serving.errors import InvalidInput
-from serving.values import Image, Item, Text
+from serving.values import Fused, Image, Item, Output, Pdf, Text
 from tests.services import MODEL
 
 DATA_URI = "data:image/png;base64,iVBORw0KGgo="
+DATA_PDF = "data:application/pdf;base64,JVBERi0="
 VERY_LONG = "dog " * 300
 
 
@@ -117,6 +118,16 @@ async def test_the_models_own_id_comes_back(http: httpx.AsyncClient, name: str) 
         ({"content": [{"type": "text", "text": "a"}, {"text": "b"}, "c"]}, [Text("a\nb\nc")]),
         ({"content": "a"}, [Text("a")]),
         ({"content": [{"image": "x"}]}, [Image("x")]),
+        (
+            {"content": ["a", {"image": "x"}, {"type": "text", "text": "b"}]},
+            [Fused((Text("a"), Image("x"), Text("b")))],
+        ),
+        ({"content": [DATA_URI, DATA_URI]}, [Fused((Image(DATA_URI), Image(DATA_URI)))]),
+        ({"pdf": "x"}, [Pdf("x")]),
+        ([{"pdf": "x"}], [Pdf("x")]),
+        (DATA_PDF, [Pdf(DATA_PDF)]),
+        ("iVBORw0KGgo=", [Text("iVBORw0KGgo=")]),
+        ("data:,a", [Text("data:,a")]),
     ],
 )
 def test_inputs_in_every_form(value: object, expected: list[Item]) -> None:
@@ -265,8 +276,10 @@ async def test_odd_texts_are_texts(http: httpx.AsyncClient, text: str) -> None:
     await post(http, model=MODEL, input=text)
 
 
-@pytest.mark.parametrize("field", ["late_chunking", "return_multivector", "return_tokenized_input"])
-async def test_what_no_model_does_is_refused_by_the_models_name(
+@pytest.mark.parametrize(
+    "field", ["late_chunking", "return_multivector", "return_colbert_vecs", "return_sparse"]
+)
+async def test_what_a_model_does_not_is_refused_by_its_name(
     http: httpx.AsyncClient, field: str
 ) -> None:
     assert await post(http, **{field: False}) == await post(http)
@@ -274,8 +287,29 @@ async def test_what_no_model_does_is_refused_by_the_models_name(
         "/v1/embeddings", json={"model": "org/toy", "input": "a", field: True}
     )
     assert refused.status_code == 422
-    assert refused.json()["error"]["param"] == field
+    assert refused.json()["error"]["param"] in NAMES.get(field, ("return_multivector",))
     assert "toy " in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        ({"return_multivector": True}, Output(dense=False, multi=True)),
+        ({"return_colbert_vecs": True}, Output(dense=False, multi=True)),
+        ({"return_colbert_vecs": True, "return_multivector": False}, Output()),
+        ({"return_multivector": True, "return_dense": True}, Output(multi=True)),
+        ({"return_sparse": True}, Output(sparse=True)),
+        ({"return_sparse": True, "return_dense": False}, Output(dense=False, sparse=True)),
+        (
+            {"return_multivector": True, "return_tokenized_input": True},
+            Output(dense=False, multi=True, tokens=True),
+        ),
+    ],
+)
+def test_what_is_returned_is_said_in_jinas_words_or_flagembeddings(
+    body: dict[str, object], output: Output
+) -> None:
+    assert read({"model": "m", "input": "x"} | body, 9).options.output == output
 
 
 @pytest.mark.parametrize(
@@ -284,9 +318,9 @@ async def test_what_no_model_does_is_refused_by_the_models_name(
         ({"image": "x"}, "input.0"),
         (DATA_URI, "input.0"),
         (["a", DATA_URI], "input.1"),
-        ({"pdf": "x"}, "input.pdf"),
+        ({"pdf": "x"}, "input.0"),
         (["a", {"audio": "x"}], "input.1.audio"),
-        ({"content": [{"text": "a"}, {"image": "x"}]}, "input.content"),
+        ({"content": [{"text": "a"}, {"image": "x"}]}, "input.0"),
     ],
 )
 async def test_what_is_no_text_is_refused_by_the_models_name(
@@ -302,4 +336,4 @@ async def test_what_is_no_text_is_refused_by_the_models_name(
 async def test_an_unknown_model_counts_before_what_it_cannot_do(http: httpx.AsyncClient) -> None:
     refused = await http.post("/v1/embeddings", json={"model": "x", "input": {"pdf": "x"}})
     assert (refused.status_code, refused.json()["code"]) == (404, "INPUT_MODEL_NOT_FOUND")
-    assert f"{MODEL}, tasked, toy" in refused.json()["detail"]
+    assert f"{MODEL}, tasked, toy, able" in refused.json()["detail"]

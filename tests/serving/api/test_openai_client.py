@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import numpy as np
 import openai
 import pytest
 
@@ -47,6 +48,20 @@ async def test_its_dimensions_are_honoured_or_refused_by_name(ai: openai.AsyncOp
     assert refused.value.request_id is not None
 
 
+async def test_it_carries_what_openai_has_no_field_for(ai: openai.AsyncOpenAI) -> None:
+    image: list[object] = [{"image": "data:image/png;base64,AAAA"}]
+    both = {"return_multivector": True, "return_dense": True}
+    answer = await ai.embeddings.create(
+        model="able",
+        input=image,  # type: ignore[arg-type]
+        encoding_format="float",
+        extra_body=both,
+    )
+    assert len(answer.data[0].embedding) == 8
+    assert np.shape(answer.data[0].embeddings) == (5, 3)  # type: ignore[attr-defined]
+    assert answer.usage.image_tokens == 3  # type: ignore[attr-defined]
+
+
 async def test_its_errors_are_of_its_own_classes(ai: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         await ai.embeddings.create(model="gpt-9", input="a")
@@ -58,7 +73,7 @@ async def test_its_errors_are_of_its_own_classes(ai: openai.AsyncOpenAI) -> None
 
 
 async def test_it_lists_and_gets_models(ai: openai.AsyncOpenAI) -> None:
-    assert [one.id async for one in ai.models.list()] == [MODEL, "tasked", "toy"]
+    assert [one.id async for one in ai.models.list()] == [MODEL, "tasked", "toy", "able"]
     assert (await ai.models.retrieve("org/toy")).id == "toy"
 
 
