@@ -16,16 +16,7 @@ from typing import Literal
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import (
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
@@ -35,6 +26,8 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaModel,
 )
+
+from tests.upstream import _tokenizers
 
 __all__ = ["NAMES", "SENTENCES", "build"]
 
@@ -54,10 +47,6 @@ SENTENCES: tuple[str, ...] = (
 Names = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "lasttoken"]
 Json = Mapping[str, object]
 
-_QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _OLD_KEYS = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -287,15 +276,16 @@ def _write_tokenizer(path: Path, recipe: _Recipe) -> None:
 
 @cache
 def _tokenizer(kind: str) -> Tokenizer:
-    """A tokenizer of the backbone's kind, trained on `SENTENCES`."""
-    return {"bert": _wordpiece, "xlmr": _unigram, "qwen3": _byte_pairs}[kind]()
-
-
-def _template(tokenizer: Tokenizer, template: str) -> processors.TemplateProcessing:
-    words = [word for word in template.split() if word != "$A"]
-    return processors.TemplateProcessing(
-        single=template, special_tokens=[(word, tokenizer.token_to_id(word)) for word in words]
-    )
+    """A tokenizer of the backbone's kind for `SENTENCES`. None is trained: trainers break ties by
+    chance, and vectors would differ from run to run.
+    """
+    match kind:
+        case "bert":
+            return _wordpiece()
+        case "xlmr":
+            return _tokenizers.unigram(SENTENCES)
+        case _:
+            return _byte_pairs()
 
 
 def _wordpiece() -> Tokenizer:
@@ -304,7 +294,6 @@ def _wordpiece() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    # Not trained: the trainer breaks ties by chance, and vectors would differ from run to run.
     split = tokenizer.pre_tokenizer.pre_tokenize_str
     words = sorted({word for sentence in SENTENCES for word, _ in split(sentence)})
     letters = sorted({letter for word in words for letter in word})
@@ -312,45 +301,15 @@ def _wordpiece() -> Tokenizer:
     vocabulary = {piece: index for index, piece in enumerate(list(pieces)[:301])}
     tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]")
     tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = _template(tokenizer, "[CLS] $A [SEP]")
-    return tokenizer
-
-
-def _unigram() -> Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
-    )
-    tokenizer.decoder = decoders.Metaspace()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=233, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    tokenizer.post_processor = _template(tokenizer, "<s> $A </s>")
+    tokenizer.post_processor = _tokenizers.template(tokenizer, "[CLS] $A [SEP]")
     return tokenizer
 
 
 def _byte_pairs() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=347,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer = _tokenizers.byte_pairs("qwen", 88, (), SENTENCES, first=special)
     byte_level = processors.ByteLevel(trim_offsets=False)
     tokenizer.post_processor = processors.Sequence(
-        [byte_level, _template(tokenizer, "$A <|endoftext|>")]
+        [byte_level, _tokenizers.template(tokenizer, "$A <|endoftext|>")]
     )
     return tokenizer
