@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from tests.upstream import _tokenizers, _weights
 
-__all__ = ["SPECIAL", "TASKS", "write"]
+__all__ = ["SPECIAL", "TASKS", "Shape", "write"]
 
 TASKS = ("retrieval", "text-matching", "code")
 SPECIAL = (
@@ -24,9 +26,7 @@ SPECIAL = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-_RANK, _ALPHA, _PROJECTED = 4, 6, 20
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_PATCH, _MERGE = 12, 2
 _CHAT = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
@@ -34,17 +34,31 @@ _CHAT = (
 )
 
 
-def write(path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that can be had: `text` and `vision` are settings of config.json in place of ours."""
+
+    text: Mapping[str, object] = field(default_factory=dict)
+    vision: Mapping[str, object] = field(default_factory=dict)
+    mrope: tuple[int, int, int] = (4, 6, 6)
+    patch: int = 12
+    merge: int = 2
+    rank: int = 4
+    alpha: int = 6
+    projected: int = 20
+
+
+def write(path: Path, shape: Shape = Shape()) -> None:
     """Every file of the repository that a server could read."""
     tokenizer = _tokenizers.byte_pairs("qwen", 61, SPECIAL)
     ids = {word: tokenizer.token_to_id(word) for word in SPECIAL}
-    config = _config(tokenizer.get_vocab_size() + 5, ids)
+    config = _config(tokenizer.get_vocab_size() + 5, ids, shape)
     model = Qwen2_5_VLModel(config)
-    model.multi_vector_projector = nn.Linear(config.text_config.hidden_size, _PROJECTED)
+    model.multi_vector_projector = nn.Linear(config.text_config.hidden_size, shape.projected)
     _write_weights(path, _weights.randomise(model))
-    _write_adapters(path / "adapters", model)
-    _write_config(path, config, ids)
-    _write_processor(path)
+    _write_adapters(path / "adapters", model, shape)
+    _write_config(path, config, ids, shape)
+    _write_processor(path, shape)
     _tokenizers.write(
         tokenizer,
         path,
@@ -59,7 +73,7 @@ def write(path: Path) -> None:
     )
 
 
-def _config(vocabulary: int, ids: dict[str, int]) -> Qwen2_5_VLConfig:
+def _config(vocabulary: int, ids: dict[str, int], shape: Shape) -> Qwen2_5_VLConfig:
     text = {
         "vocab_size": vocabulary,
         "hidden_size": 128,
@@ -72,11 +86,12 @@ def _config(vocabulary: int, ids: dict[str, int]) -> Qwen2_5_VLConfig:
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 31000.0,
-            "mrope_section": [4, 6, 6],
+            "mrope_section": list(shape.mrope),
         },
         "pad_token_id": None,
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
+        **shape.text,
     }
     vision = {
         "depth": 2,
@@ -84,11 +99,12 @@ def _config(vocabulary: int, ids: dict[str, int]) -> Qwen2_5_VLConfig:
         "num_heads": 2,
         "intermediate_size": 44,
         "out_hidden_size": 128,
-        "patch_size": _PATCH,
-        "spatial_merge_size": _MERGE,
+        "patch_size": shape.patch,
+        "spatial_merge_size": shape.merge,
         "temporal_patch_size": 2,
         "window_size": 48,
         "fullatt_block_indexes": [1],
+        **shape.vision,
     }
     return Qwen2_5_VLConfig(
         text_config=text,
@@ -101,7 +117,7 @@ def _config(vocabulary: int, ids: dict[str, int]) -> Qwen2_5_VLConfig:
     )
 
 
-def _write_config(path: Path, config: Qwen2_5_VLConfig, ids: dict[str, int]) -> None:
+def _write_config(path: Path, config: Qwen2_5_VLConfig, ids: dict[str, int], shape: Shape) -> None:
     """Text settings lie both in `text_config` and beside it, as in upstream's file."""
     text = _weights.settings(config.text_config, ("layer_types",))
     vision = _weights.settings(config.vision_config)
@@ -114,8 +130,8 @@ def _write_config(path: Path, config: Qwen2_5_VLConfig, ids: dict[str, int]) -> 
         },
         "model_type": "qwen2_5_vl",
         "single_vector_pool_strategy": "mean",
-        "multi_vector_projector_dim": _PROJECTED,
-        "matryoshka_dims": [16, 32, 64, 128],
+        "multi_vector_projector_dim": shape.projected,
+        "matryoshka_dims": [config.text_config.hidden_size >> by for by in (3, 2, 1, 0)],
         "task_names": list(TASKS),
         "truncate_dim": None,
         "tie_word_embeddings": True,
@@ -130,16 +146,17 @@ def _write_config(path: Path, config: Qwen2_5_VLConfig, ids: dict[str, int]) -> 
     _weights.write_json(path / "config.json", {**top, **own})
 
 
-def _write_processor(path: Path) -> None:
+def _write_processor(path: Path, shape: Shape) -> None:
+    area = (shape.patch * shape.merge) ** 2
     processor = {
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": "JinaEmbeddingsV4Processor",
         "auto_map": {"AutoProcessor": "modeling_jina_embeddings_v4.JinaEmbeddingsV4Processor"},
-        "patch_size": _PATCH,
-        "merge_size": _MERGE,
+        "patch_size": shape.patch,
+        "merge_size": shape.merge,
         "temporal_patch_size": 2,
-        "min_pixels": 4 * (_PATCH * _MERGE) ** 2,
-        "max_pixels": 40 * (_PATCH * _MERGE) ** 2,
+        "min_pixels": 4 * area,
+        "max_pixels": 40 * area,
         "image_mean": [0.48, 0.46, 0.41],
         "image_std": [0.27, 0.26, 0.28],
     }
@@ -164,7 +181,7 @@ def _write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     _weights.write_json(path / "model.safetensors.index.json", index)
 
 
-def _write_adapters(path: Path, model: nn.Module) -> None:
+def _write_adapters(path: Path, model: nn.Module, shape: Shape) -> None:
     """Every task's factors in one file, the task's name inside the key."""
     tensors: dict[str, Tensor] = {}
     for name, module in model.named_modules():
@@ -172,10 +189,10 @@ def _write_adapters(path: Path, model: nn.Module) -> None:
             continue
         stem = f"base_model.model.{_upstream(name)}"
         for task in TASKS:
-            down, up = _weights.lora(_RANK, module.in_features, module.out_features)
+            down, up = _weights.lora(shape.rank, module.in_features, module.out_features)
             tensors[f"{stem}.lora_A.{task}.weight"] = down
             tensors[f"{stem}.lora_B.{task}.weight"] = up
     _weights.save(tensors, path / "adapter_model.safetensors")
     targets = f"(.*(model).*({'|'.join(_LINEAR)}).*$|.*(multi_vector_projector).*$)"
-    config = _weights.adapter_config(_RANK, _ALPHA, targets)
+    config = _weights.adapter_config(shape.rank, shape.alpha, targets)
     _weights.write_json(path / "adapter_config.json", config)
