@@ -10,8 +10,8 @@ from tests.upstream.jina_v4 import write as write_jina_v4
 
 __all__ = ["SHAPES", "write"]
 
-# `v4` is the published config.json of jina-embeddings-v4 (models.md 3.1), `tiny` what the tests use,
-# `mid` large enough that a CPU spends its time in products.
+# `v4` is the published config.json of jina-embeddings-v4 (models.md 3.1), `tiny` what the tests
+# use, `mid` large enough that a CPU spends its time in products.
 SHAPES = {
     "tiny": Shape(),
     "mid": Shape(

@@ -46,12 +46,17 @@ def load(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Transform
         if projects := spec.multi is not None and spec.multi.head is None:
             kind = _projecting(kind, spec.multi.dimensions)
         options = {**local, "config": config, "dtype": dtype, "output_loading_info": True}
+        options["ignore_mismatched_sizes"] = True  # told below, and better
         if "add_pooling_layer" in inspect.signature(kind).parameters:
             options["add_pooling_layer"] = False
         with _quiet():
             model, loaded = kind.from_pretrained(folder, **options)
     except Exception as error:
         raise ModelUnavailable(f"{spec.id} cannot be loaded: {first_line(error)}") from None
+    if odd := sorted(loaded["mismatched_keys"]):
+        name, found, needed = odd[0]
+        shapes = f"{list(found)}, not {list(needed)}"
+        raise ModelUnavailable(f"{spec.id} cannot be loaded: {name} in {folder} is {shapes}")
     missing = sorted(loaded["missing_keys"])
     if projects and missing == [f"{_PROJECTOR}.bias"]:
         nn.init.zeros_(model.multi_vector_projector.bias)  # the checkpoint's has none

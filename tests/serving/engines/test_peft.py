@@ -16,7 +16,7 @@ from torch import nn
 from serving.engines._backbone import load as load_backbone
 from serving.engines._peft import attach
 from serving.errors import ModelUnavailable
-from serving.models.spec import Adapter, ModelSpec
+from serving.models.spec import Adapter, ModelSpec, MultiVector
 from tests.adapted import make
 
 CPU = torch.device("cpu")
@@ -192,6 +192,13 @@ def test_a_checkpoint_without_its_projector_is_refused(tmp_path: Path) -> None:
     save_file(stored, file, {"format": "pt"})
     with pytest.raises(ModelUnavailable, match="lacks 2 of its weights, multi_vector_projector"):
         load_backbone(replace(spec, adapters=()), torch.float32, CPU)
+
+
+def test_a_projector_of_another_width_is_refused(tmp_path: Path) -> None:
+    spec = replace(make("qwen_vl", tmp_path), multi=MultiVector(21))
+    with pytest.raises(ModelUnavailable, match=r"projector.* \[20.*\], not \[21") as raised:
+        load_backbone(spec, torch.float32, CPU)
+    assert spec.path in raised.value.message
 
 
 def test_an_adapter_without_a_folder_is_refused(tmp_path: Path) -> None:
