@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.upstream.jina_v4 import Shape
 from tests.upstream.jina_v4 import write as write_jina_v4
+from tests.upstream.jina_v5 import write_small
 
-__all__ = ["SHAPES", "write"]
+__all__ = ["SHAPES", "write", "write_qwen3"]
 
 # `v4` is the published config.json of jina-embeddings-v4 (models.md 3.1), `tiny` what the tests
 # use, `mid` large enough that a CPU spends its time in products.
@@ -58,10 +60,25 @@ SHAPES = {
 
 
 def write(shape: Shape, folder: Path) -> None:
-    """Write the checkpoint of that shape as `folder`, whole or not at all."""
+    """Write a jina-embeddings-v4 of that shape as `folder`, whole or not at all."""
+    _whole(folder, lambda part: write_jina_v4(part, shape))
+
+
+def write_qwen3(folder: Path, hidden: int, layers: int, positions: int) -> None:
+    """Write a jina-embeddings-v5-text-small of those sizes as `folder`, whole or not at all."""
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": hidden,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": positions,
+    }
+    _whole(folder, lambda part: write_small(part, **sizes))
+
+
+def _whole(folder: Path, write_into: Callable[[Path], None]) -> None:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write_jina_v4(part, shape)
+    write_into(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

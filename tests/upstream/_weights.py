@@ -26,14 +26,14 @@ def _random(name: str, like: Tensor) -> Tensor:
     if "embed" in name:
         return torch.randn_like(like) * (1 if "word" in name or "tokens" in name else 0.2)
     # What a feed-forward layer adds is much the same for all tokens: less of it, so texts differ.
-    spread = 0.3 if re.search(r"fc2|output\.dense", name) else 1.3
+    spread = 0.3 if re.search(r"fc2|output\.dense", name) else 1.0
     return torch.randn_like(like) * spread / like[0].numel() ** 0.5
 
 
 def lora(rank: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
     """`[rank, inputs]` and `[outputs, rank]` in bfloat16: B is not zero, so that tasks differ."""
     down = torch.randn(rank, inputs) / inputs**0.5
-    up = torch.randn(outputs, rank) * 0.5
+    up = torch.randn(outputs, rank) * 0.2
     return down.to(torch.bfloat16), up.to(torch.bfloat16)
 
 

@@ -18,23 +18,24 @@ _LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 _RANK, _ALPHA = 5, 10
 
 
-def write_small(path: Path) -> None:
-    """Like -small: Qwen3, causal; its tokenizer appends nothing."""
+def write_small(path: Path, **sizes: object) -> None:
+    """Like -small: Qwen3, causal; its tokenizer appends nothing. `sizes` replace ours."""
     tokenizer = _tokenizers.byte_pairs("qwen", 47, _QWEN)
-    config = Qwen3Config(
-        vocab_size=tokenizer.get_vocab_size() + 3,
-        hidden_size=80,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        num_hidden_layers=3,
-        intermediate_size=101,
-        max_position_embeddings=900,
-        rope_parameters={"rope_type": "default", "rope_theta": 41000.0},
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.token_to_id("<|endoftext|>"),
-        eos_token_id=tokenizer.token_to_id("<|endoftext|>"),
-    )
+    settings: dict[str, object] = {
+        "vocab_size": tokenizer.get_vocab_size() + 3,
+        "hidden_size": 80,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_hidden_layers": 3,
+        "intermediate_size": 101,
+        "max_position_embeddings": 900,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 41000.0},
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.token_to_id("<|endoftext|>"),
+        "eos_token_id": tokenizer.token_to_id("<|endoftext|>"),
+    }
+    config = Qwen3Config(**{**settings, **sizes})
     _write(path, Qwen3Model(config), "small", without=("layer_types",))
     _tokenizers.write(
         tokenizer,
