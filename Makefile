@@ -13,11 +13,11 @@ help: ## show these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: ## install what is needed, then serve the default model on http://127.0.0.1:8000 (ARGS=...)
-	@$(PYTHON) deployments/install.py demo
+	@$(PYTHON) deployments/install.py demo auto
 	@exec $(BIN)/polyvec serve $(ARGS)
 
 test: ## install what is needed, then lint, type-check and run every test (ARGS=...)
-	@$(PYTHON) deployments/install.py test demo
+	@$(PYTHON) deployments/install.py test demo vllm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 
 from deployments.config import AppConfig, ModelConfig, load_config, parse_config
 from deployments.local import Address, LocalNode, environment
-from deployments.placement import place
+from deployments.placement import place, wants_preprocessor
 from serving import __version__
 from serving.engines import EngineOptions, open_engine
 from serving.errors import InvalidConfig, PolyvecError
@@ -167,7 +167,20 @@ def _sayer(status: Status | None, started: float) -> Callable[[str], None]:
 
 def _checked(model: ModelConfig) -> ModelSpec:
     """The model's spec; a checkpoint that cannot be had is a sentence before anything starts."""
-    return load_spec(model.entry())
+    entry = model.entry()
+    if not _is_here(entry):
+        licence = entry.licence or "see its page"
+        _err.print(
+            f"{entry.id} is {entry.source} on the hub (licence: {licence}); "
+            "what is not on this machine yet is fetched now",
+            markup=False,
+        )
+    return load_spec(entry)
+
+
+def _is_here(entry: Entry) -> bool:
+    """Whether the source is a package or a directory, so that nothing is fetched."""
+    return entry.source.startswith("package:") or Path(entry.source).expanduser().is_dir()
 
 
 def _announce(address: Address, specs: Sequence[ModelSpec], took_s: float) -> None:
@@ -187,7 +200,7 @@ def _models(args: argparse.Namespace) -> int:
     else:
         entries = list(KNOWN)
     model = Column("model", no_wrap=True)
-    table = Table(model, "dimensions", "context", "tasks", "licence", "source", box=None)
+    table = Table(model, "inputs", "dimensions", "context", "tasks", "licence", "source", box=None)
     for entry in entries:
         table.add_row(*_row(entry))
     _out.print(table)
@@ -195,16 +208,24 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    if not entry.source.startswith("package:") and not Path(entry.source).expanduser().is_dir():
+    licence = entry.licence or ""
+    if not _is_here(entry):
         tasks = ", ".join(task.name for task in entry.extra_tasks)
-        return entry.id, "", "", tasks, entry.licence or "", entry.source
+        return entry.id, "", "", "", tasks, licence, entry.source
     try:
         spec = load_spec(entry, weights=False)
     except PolyvecError as error:
-        return entry.id, "", "", "", entry.licence or "", _plain(error.message)
-    sizes = ", ".join(str(size) for size in (spec.dimensions, *reversed(spec.matryoshka)))
+        return entry.id, "", "", "", "", licence, _plain(error.message)
     tasks = ", ".join(task.name for task in spec.tasks) or "-"
-    return entry.id, sizes, str(spec.max_tokens), tasks, spec.licence or "", entry.source
+    inputs = ", ".join(spec.modalities)
+    context, licence = str(spec.max_tokens), spec.licence or ""
+    return entry.id, inputs, _sizes(spec), context, tasks, licence, entry.source
+
+
+def _sizes(spec: ModelSpec) -> str:
+    if spec.least_dimensions is not None:
+        return f"{spec.dimensions} down to {spec.least_dimensions}"
+    return ", ".join(str(size) for size in (spec.dimensions, *reversed(spec.matryoshka)))
 
 
 def _embed(args: argparse.Namespace) -> int:
@@ -227,10 +248,12 @@ def _embed(args: argparse.Namespace) -> int:
 
 async def _vectors(model: ModelConfig, ask: Ask) -> Floats:
     from serving.jobs import plan
-    from serving.preparing import text
+    from serving.media import MediaOptions
+    from serving.preparing import open_preparer
 
-    spec = load_spec(model.entry())
-    prepared = await text.load(spec).prepare(plan(spec, ask, len(ask.items)))
+    spec = _checked(model)
+    preparer = open_preparer(spec, MediaOptions())
+    prepared = await preparer.prepare(plan(spec, ask, len(ask.items)))
     engine = open_engine(model.engine, spec, EngineOptions(dtype=model.dtype))
     try:
         return (await engine.embed(prepared, float("inf"))).array
@@ -245,7 +268,7 @@ def _check(args: argparse.Namespace) -> int:
     gateway = config.gateway
     table.add_row("Gateway", _span(gateway.replicas.min, gateway.replicas.max), f"{gateway.cpus:g}")
     pre = config.preprocessor
-    if pre.text == "deployment":
+    if wants_preprocessor(config, specs):
         table.add_row("Preprocessor", _span(pre.replicas.min, pre.replicas.max), f"{pre.cpus:g}")
     for group in place(config, specs):
         model = group.model
@@ -253,7 +276,7 @@ def _check(args: argparse.Namespace) -> int:
             group.name,
             _span(model.replicas.min, model.replicas.max),
             f"{model.cpus_per_replica:g}",
-            f"{model.gpus_per_replica:g}",
+            f"{model.gpus:g}",
             model.engine,
             group.task or "every task",
         )

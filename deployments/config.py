@@ -6,6 +6,7 @@ Numbers of a rollout live here, never facts of a model: those are read from its 
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from serving.engines import ENGINES, DType, EngineOptions
 from serving.errors import InvalidConfig
+from serving.media import MediaOptions
 from serving.models.catalog import DEFAULT, Entry, find
 from serving.models.families import FAMILIES
 from serving.models.spec import TaskSpec
@@ -22,6 +24,7 @@ __all__ = [
     "AppConfig",
     "GatewayConfig",
     "LimitsConfig",
+    "MediaConfig",
     "ModelConfig",
     "PreprocessorConfig",
     "Replicas",
@@ -29,6 +32,12 @@ __all__ = [
     "load_config",
     "parse_config",
 ]
+
+
+# The engine that hands options on to the library behind it.
+_TAKES_OPTIONS = "vllm"
+# Of a GPU's memory, the part that an engine may have where it has the GPU for itself.
+_GPU_MEMORY = 0.9
 
 
 class _Frozen(BaseModel):
@@ -74,7 +83,9 @@ class ModelConfig(_Frozen):
     )
     replicas: Replicas = Field(default_factory=Replicas, description="Replicas of each group.")
     cpus_per_replica: float = Field(1, gt=0, description="Ray CPUs, and compute threads.")
-    gpus_per_replica: float = Field(0, ge=0, description="Ray GPUs; a fraction shares one.")
+    gpus_per_replica: float | None = Field(
+        None, ge=0, description="Ray GPUs; a fraction shares one. `polyvec serve` shares all out."
+    )
     max_tokens: int | None = Field(None, ge=1, description="A context below the checkpoint's.")
     dimensions: tuple[int, ...] | None = Field(
         None, description="Matryoshka sizes, where the checkpoint names none."
@@ -82,6 +93,13 @@ class ModelConfig(_Frozen):
     extra_tasks: tuple[TaskConfig, ...] = Field((), description="Tasks the checkpoint lacks.")
     batch_tokens: int | None = Field(None, ge=1, description="Tokens of a batch, padding included.")
     queue_tokens: int | None = Field(None, ge=1, description="Tokens that may wait in a replica.")
+    max_pixels: int | None = Field(None, ge=1, description="Larger images are made smaller.")
+    image_token_multiplier: int | None = Field(
+        None, ge=1, description="Tokens charged for one of an image's; the checkpoint's is 1."
+    )
+    engine_options: dict[str, object] = Field(
+        default_factory=dict, description="Options of vLLM's own, by its names."
+    )
 
     @field_validator("engine")
     @classmethod
@@ -99,10 +117,20 @@ class ModelConfig(_Frozen):
             raise ValueError(f"{self.id!r} is not a known model, so it needs a source")
         return self
 
+    @model_validator(mode="after")
+    def _options_are_taken(self) -> ModelConfig:
+        if self.engine_options and self.engine != _TAKES_OPTIONS:
+            raise ValueError(
+                f"engine {self.engine} takes no engine_options; engine {_TAKES_OPTIONS} does"
+            )
+        return self
+
     def entry(self) -> Entry:
         """What the models room is asked for: the catalog's entry, and what was said here."""
         known = find(self.id)
         base = known or Entry(id=self.id, source=self.source or self.id)
+        if self.source is not None:  # what is known of the files is only of the known source's
+            base = replace(base, revision=None, family=None)
         tasks = tuple(TaskSpec(t.name, t.prompt, t.aliases) for t in self.extra_tasks)
         return Entry(
             id=base.id if known and self.source is None else self.id,
@@ -114,15 +142,26 @@ class ModelConfig(_Frozen):
             max_tokens=self.max_tokens or base.max_tokens,
             matryoshka=self.dimensions if self.dimensions is not None else base.matryoshka,
             extra_tasks=(*base.extra_tasks, *tasks),
+            max_pixels=self.max_pixels or base.max_pixels,
+            image_token_multiplier=self.image_token_multiplier or base.image_token_multiplier,
         )
 
-    def engine_options(self) -> EngineOptions:
-        """What the engine is told."""
+    @property
+    def gpus(self) -> float:
+        """Ray GPUs of a replica; none where none are said."""
+        return self.gpus_per_replica or 0.0
+
+    def options(self) -> EngineOptions:
+        """What the engine is told; vLLM on a part of a GPU has that part of its memory."""
+        extra = dict(self.engine_options)
+        if self.engine in ("auto", _TAKES_OPTIONS) and 0 < self.gpus < 1:
+            extra.setdefault("gpu_memory_utilization", _GPU_MEMORY * self.gpus)
         return EngineOptions(
             dtype=self.dtype,
             batch_tokens=self.batch_tokens,
             queue_tokens=self.queue_tokens,
             threads=max(1, int(self.cpus_per_replica)),
+            extra=extra,
         )
 
 
@@ -138,13 +177,36 @@ class GatewayConfig(_Frozen):
 
 
 class PreprocessorConfig(_Frozen):
-    """Where texts are tokenized, and how many do it."""
+    """Where texts are tokenized, and how many do it; images are always a hop away."""
 
     text: Literal["gateway", "deployment"] = Field(
         "gateway", description="In the gateway's process, or a hop away."
     )
     replicas: Replicas = Field(default_factory=Replicas, description="Preprocessor replicas.")
     cpus: float = Field(1, gt=0, description="Ray CPUs of a preprocessor.")
+
+
+class MediaConfig(_Frozen):
+    """What images and documents may come in, and how they are decoded: `serving.media`."""
+
+    image_bytes: int = Field(8 * 2**20, ge=1, description="Bytes of an encoded image.")
+    pdf_bytes: int = Field(8 * 2**20, ge=1, description="Bytes of a PDF.")
+    pixels: int = Field(200_000_000, ge=1, description="Pixels of a decoded image; more is a bomb.")
+    pages: int = Field(100, ge=1, description="Pages of a PDF.")
+    page_dpi: int = Field(144, ge=1, description="Dots an inch at which a page is rendered.")
+    fetch: bool = Field(False, description="Whether images may be given by their address.")
+    allow: tuple[str, ...] = Field(
+        (), description="Networks and host names that may be fetched though they are not global."
+    )
+    timeout_s: float = Field(8, gt=0, description="Seconds that a fetch may take.")
+    connect_timeout_s: float = Field(3, gt=0, description="Seconds of them for a connection.")
+    redirects: int = Field(3, ge=0, description="Redirects that a fetch follows.")
+    fast: bool = Field(False, description="Let the JPEG decoder shrink, which changes vectors.")
+    threads: int = Field(2, ge=1, description="Images decoded at a time in a process.")
+
+    def options(self) -> MediaOptions:
+        """What the media room is told."""
+        return MediaOptions(**self.model_dump())
 
 
 class LimitsConfig(_Frozen):
@@ -170,6 +232,7 @@ class AppConfig(_Frozen):
     preprocessor: PreprocessorConfig = Field(
         default_factory=PreprocessorConfig, description="Tokenization."
     )
+    media: MediaConfig = Field(default_factory=MediaConfig, description="Images and documents.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="Bounds.")
     tenants: None = Field(None, description="Reserved: one local tenant, loopback only.")
     ledger: None = Field(None, description="Reserved: usage is in the responses.")

@@ -12,14 +12,14 @@ from ray.serve.handle import DeploymentHandle
 from deployments.coalesce import Lane
 from deployments.config import AppConfig, GatewayConfig, ModelConfig
 from deployments.loopback import bind_as_asked
-from deployments.remote import RemoteEngine, RemotePreparer, TaskEngines
+from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, TaskEngines
 from serving.api.app import ApiSettings, create_app
 from serving.engines import Engine, open_engine
 from serving.errors import Unavailable
 from serving.limits.gate import Gate
 from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
-from serving.preparing import Preparer, text
+from serving.preparing import Preparer, open_preparer
 from serving.service import Served, Service
 
 __all__ = ["Engines", "Gateway", "build_service"]
@@ -44,16 +44,23 @@ def build_service(
         handles = engines.get(model.id)
         spec = load_spec(model.entry(), weights=handles is None)
         served[spec.id] = Served(
-            spec, _preparer(spec, preprocessor), _engine(spec, model, config.gateway, handles)
+            spec,
+            _preparer(spec, config, preprocessor),
+            _engine(spec, model, config.gateway, handles),
         )
     limits = config.limits
     return Service(served, Gate(limits.requests, limits.tokens), limits.inputs)
 
 
-def _preparer(spec: ModelSpec, preprocessor: DeploymentHandle[Any] | None) -> Preparer:
+def _preparer(
+    spec: ModelSpec, config: AppConfig, preprocessor: DeploymentHandle[Any] | None
+) -> Preparer:
     if preprocessor is None:
-        return text.load(spec)
-    return RemotePreparer(preprocessor, _PREPARE_LANE)
+        return open_preparer(spec, config.media.options())
+    away = RemotePreparer(preprocessor, _PREPARE_LANE)
+    if config.preprocessor.text == "deployment":
+        return away
+    return SplitPreparer(open_preparer(spec, config.media.options()), away)
 
 
 def _engine(
@@ -63,10 +70,12 @@ def _engine(
     handles: Mapping[str | None, DeploymentHandle[Any]] | None,
 ) -> Engine:
     if handles is None:
-        return open_engine(model.engine, spec, model.engine_options())
+        return open_engine(model.engine, spec, model.options())
     lane = Lane(gateway.flights, gateway.flight_tokens)
+    row = 4 * spec.multi.dimensions if spec.multi else 0
     remote: dict[str | None, Engine] = {
-        task: RemoteEngine(handle, lane, 4 * spec.dimensions) for task, handle in handles.items()
+        task: RemoteEngine(handle, lane, 4 * spec.dimensions, row)
+        for task, handle in handles.items()
     }
     return remote[None] if set(remote) == {None} else TaskEngines(remote)
 

@@ -5,6 +5,8 @@
 torch goes first and alone because its wheel is chosen by the machine, which a requirement cannot
 say: without an NVIDIA GPU the CPU build, from PyTorch's CPU index where that answers, else what pip
 is configured with, unless that is the CUDA build (gigabytes). `POLYVEC_TORCH=cpu|cuda` overrides.
+Two names stand for extras that the machine decides about: `vllm` is `gpu` or `cpu`, and `auto` is
+`gpu` or nothing, because the engine `auto` is vLLM on a GPU alone.
 A stamp in `.venv` makes the next run return at once. Extras add up: no verb undoes another's.
 """
 
@@ -23,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Refusal", "closure", "install", "is_cuda", "main", "pins", "wanted_build"]
+__all__ = ["Refusal", "by_machine", "closure", "install", "is_cuda", "main", "pins", "wanted_build"]
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -72,7 +74,7 @@ def install(extras: list[str]) -> None:
     build = os.environ.get("POLYVEC_TORCH", "")
     state = {"project": _digest(), "python": _minor(), "root": str(ROOT), "torch": build}
     known = stamp.get("extras", [])
-    asked = closure(project, extras)
+    asked = closure(project, by_machine(extras))
     if all(stamp.get(key) == value for key, value in state.items()) and asked <= set(known):
         return
     started = time.monotonic()
@@ -85,6 +87,18 @@ def install(extras: list[str]) -> None:
     _step(f"{label} and what it needs", [*_PIP, "install", *_QUIET, "--editable", target])
     STAMP.write_text(json.dumps({**state, "extras": sorted(every)}, indent=1) + "\n")
     _say(f"installed in {time.monotonic() - started:.0f} s")
+
+
+def by_machine(extras: list[str]) -> list[str]:
+    """Those extras, with `vllm` and `auto` in the words of this machine. vLLM is for Linux."""
+    if not {"auto", "vllm"} & set(extras):
+        return extras
+    found = [extra for extra in extras if extra not in ("auto", "vllm")]
+    if sys.platform != "linux":
+        return found
+    if wanted_build() == "cuda":
+        return [*found, "gpu"]
+    return [*found, "cpu"] if "vllm" in extras else found
 
 
 def closure(project: dict[str, Any], extras: list[str]) -> set[str]:

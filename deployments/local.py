@@ -16,12 +16,13 @@ from typing import Any
 
 from deployments.config import AppConfig
 from deployments.loopback import BIND, LOOPBACK, haproxy_wrapper
-from deployments.placement import cpus_needed
+from deployments.placement import cpus_needed, place, share_gpus, takes_images
 from serving.errors import InvalidConfig, Unavailable
 
 __all__ = ["Address", "LocalNode", "environment"]
 
-_OBJECT_STORE_BYTES = 256 * 2**20
+_STORE_BYTES = 256 * 2**20
+_IMAGE_STORE_BYTES = 2**30  # sixteen images of 20 megapixels; what is more is spilled to disk
 _MESSAGE_BYTES = 64 * 2**20
 _DRAIN_S = 30.0
 
@@ -134,18 +135,22 @@ class LocalNode:
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self.say("starting Ray")
-        from deployments.app import groups
+        from deployments.app import read_specs
 
-        needed = cpus_needed(self.config, groups(self.config))
+        specs = read_specs(self.config)
+        groups = place(self.config, specs)
+        needed = cpus_needed(self.config, groups, specs)
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, int(needed) + 1),
             include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
+            object_store_memory=_IMAGE_STORE_BYTES if takes_images(specs) else _STORE_BYTES,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _temp_dir=str(self._folder / "ray"),
         )
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        self.config = share_gpus(self.config, groups, gpus)
         self.say("starting Serve and HAProxy")
         # Serve itself keeps to loopback; HAProxy's front door is moved to the asked host.
         serve.start(

@@ -1,27 +1,32 @@
-"""Preparers with an address: tokenization for every model, away from the gateway."""
+"""Preparers with an address: texts tokenized and images decoded, away from the gateway."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from deployments.loopback import bind_as_asked
+from deployments.pixels import left_here
 from serving.errors import PolyvecError
+from serving.media import MediaOptions
 from serving.models.catalog import Entry
 from serving.models.loading import load_spec
-from serving.preparing import text
+from serving.preparing import open_preparer
 from serving.values import Job, Prepared
 
 __all__ = ["Preprocessor"]
 
+log = logging.getLogger("polyvec.preprocessor")
+
 
 class Preprocessor:
-    """Prepares jobs of the models of `entries`, by their ids."""
+    """Prepares jobs of the models of `entries`, by their ids. Pixels stay in the object store."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[Entry], media: MediaOptions) -> None:
         bind_as_asked()
         specs = [load_spec(entry, weights=False) for entry in entries]
-        self._preparers = {spec.id: text.load(spec) for spec in specs}
+        self._preparers = {spec.id: open_preparer(spec, media) for spec in specs}
 
     async def prepare(self, jobs: Sequence[Job]) -> list[Prepared | PolyvecError]:
         """A result or an error of ours for every job; one that fails, fails alone."""
@@ -29,6 +34,9 @@ class Preprocessor:
 
     async def _one(self, job: Job) -> Prepared | PolyvecError:
         try:
-            return await self._preparers[job.model].prepare(job)
+            return await left_here(await self._preparers[job.model].prepare(job))
         except PolyvecError as error:
             return error
+        except Exception:
+            log.exception("a job could not be prepared")
+            return PolyvecError("an internal error; the server's log has the details")

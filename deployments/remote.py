@@ -14,11 +14,13 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.coalesce import Coalescer, Flight, Lane
 from deployments.flights import PackedVectors, pack_prepared, unpack_vectors
+from deployments.pixels import PixelsLost, prepared_again, with_remedy
 from serving.engines import Engine
 from serving.errors import Overloaded, PolyvecError, Unavailable
-from serving.values import Job, Prepared, Vectors
+from serving.preparing import Preparer
+from serving.values import Job, Prepared, Text, Vectors
 
-__all__ = ["RemoteEngine", "RemotePreparer", "TaskEngines", "translated"]
+__all__ = ["RemoteEngine", "RemotePreparer", "SplitPreparer", "TaskEngines", "translated"]
 
 log = logging.getLogger("polyvec.remote")
 
@@ -27,7 +29,12 @@ T = TypeVar("T")
 # By value up to here, through the object store beyond: gRPC between replicas refuses 4 MiB, and the
 # store is cheaper from about there (measured by Ray's own transport, both ways).
 _BY_VALUE_BYTES = 2 * 2**20
+# References to objects cross by reference only: by value nobody would count them.
+_BY_REFERENCE = _BY_VALUE_BYTES
+_WEIGHT_BYTES = 8  # a token id and its weight
 _CHECK_S = 2.0
+# A text of so many characters takes a preprocessor's core some 15 ms.
+_LONG_CHARACTERS = 32_768
 
 
 def translated(error: BaseException) -> PolyvecError:
@@ -83,10 +90,10 @@ class _Hop:
 
 
 class RemoteEngine:
-    """`Engine`, in a replica group. `width` is the bytes of one full vector."""
+    """`Engine`, in a replica group. `width` is the bytes of a full vector, `row` of a token's."""
 
-    def __init__(self, handle: DeploymentHandle[Any], lane: Lane, width: int) -> None:
-        self._handle, self._width = handle, width
+    def __init__(self, handle: DeploymentHandle[Any], lane: Lane, width: int, row: int = 0) -> None:
+        self._handle, self._width, self._row = handle, width, row
         self._embed = _Hop(handle, "embed")
         self._check = handle.options(method_name="check", _by_reference=False)
         self._name = f"{os.getpid()}-{id(self):x}"
@@ -95,13 +102,20 @@ class RemoteEngine:
             self._send,
             lane,
             weigh=lambda item: int(item[0].ids.size),
-            kind=lambda item: item[0].service_class,
+            kind=lambda item: "images" if item[0].pixels else item[0].service_class,
             drop=self._drop,
         )
 
     async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
         """See `Engine.embed`; shares its hop with whoever calls at the same time."""
-        return await self._coalesced((prepared, deadline))
+        try:
+            return await self._coalesced((prepared, deadline))
+        except PixelsLost:
+            again = await prepared_again(prepared)
+            if again is None:
+                raise
+        log.warning("a preprocessor died with a request's images, which are prepared again")
+        return await self._coalesced((again, deadline))
 
     async def check(self) -> None:
         """See `Engine.check`; `Unavailable` too where no replica answers within two seconds."""
@@ -129,10 +143,24 @@ class RemoteEngine:
         self, flight: Flight[tuple[Prepared, float], Vectors]
     ) -> Sequence[Vectors | BaseException]:
         packed = [pack_prepared(*item) for item in flight.items]
-        size = sum(len(ids) + (len(lengths) // 4) * self._width for ids, lengths, *_ in packed)
+        size = sum(self._size(prepared) for prepared, _ in flight.items)
         name = f"{self._name}-{flight.number}"
         results: list[PackedVectors | PolyvecError] = await self._embed(size, name, packed)
         return [r if isinstance(r, PolyvecError) else unpack_vectors(r) for r in results]
+
+    def _size(self, prepared: Prepared) -> int:
+        """Bytes of the job and of its answer, whichever way they go."""
+        if prepared.pixels:
+            return _BY_REFERENCE
+        tokens, output = prepared.ids.size, prepared.output
+        size = 4 * tokens
+        if output.dense:
+            size += self._width * prepared.vectors
+        if output.multi:
+            size += self._row * tokens
+        if output.sparse:
+            size += _WEIGHT_BYTES * tokens
+        return size
 
     def _drop(self, flight: Flight[tuple[Prepared, float], Vectors], index: int) -> None:
         # The router alone knows which replica has the flight, so all are told; only the one that
@@ -169,22 +197,43 @@ class RemotePreparer:
 
     def __init__(self, handle: DeploymentHandle[Any], lane: Lane) -> None:
         self._prepare = _Hop(handle, "prepare")
-        self._coalesced: Coalescer[Job, Prepared] = Coalescer(self._send, lane, weigh=_characters)
+        # What has images flies alone, at once: no text waits for a download.
+        self._coalesced: Coalescer[Job, Prepared] = Coalescer(
+            self._send, lane, weigh=lambda job: lane.capacity if _has_media(job) else _letters(job)
+        )
 
     async def prepare(self, job: Job) -> Prepared:
         """See `Preparer.prepare`; shares its hop with whoever calls at the same time."""
-        return await self._coalesced(job)
+        prepared = await self._coalesced(job)
+        return with_remedy(prepared, lambda: self.prepare(job))
 
     async def _send(self, flight: Flight[Job, Prepared]) -> Sequence[Prepared | BaseException]:
-        size = 4 * sum(map(_characters, flight.items))
+        jobs = list(flight.items)
+        size = _BY_REFERENCE if any(map(_has_media, jobs)) else 4 * sum(map(_letters, jobs))
         try:
             results: list[Prepared | BaseException] = await _retrying(
-                lambda: self._prepare(size, list(flight.items))
+                lambda: self._prepare(size, jobs)
             )
         except RayActorError as died:
             raise translated(died) from None
         return results
 
 
-def _characters(job: Job) -> int:
+class SplitPreparer:
+    """`Preparer`: short texts `here`, images, documents and very long texts `there`."""
+
+    def __init__(self, here: Preparer, there: Preparer) -> None:
+        self._here, self._there = here, there
+
+    async def prepare(self, job: Job) -> Prepared:
+        """See `Preparer.prepare`."""
+        away = _has_media(job) or _letters(job) > _LONG_CHARACTERS
+        return await (self._there if away else self._here).prepare(job)
+
+
+def _has_media(job: Job) -> bool:
+    return any(type(item) is not Text for item in job.items)
+
+
+def _letters(job: Job) -> int:
     return sum(len(getattr(item, "text", "")) for item in job.items)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from deployments.flights import PackedPrepared, PackedVectors, pack_vectors, unpack_prepared
 from deployments.loopback import bind_as_asked
+from deployments.pixels import fetched
 from serving.engines import EngineOptions, open_engine
 from serving.errors import PolyvecError
 from serving.models.catalog import Entry
@@ -46,6 +47,8 @@ class Replica:
         prepared, deadline = unpack_prepared(item)
         self._queued_tokens += prepared.ids.size
         try:
+            if prepared.pixels:
+                prepared = await fetched(prepared, deadline)
             return pack_vectors(await self._engine.embed(prepared, deadline))
         except PolyvecError as error:
             return error

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 from transformers import (
     EuroBertConfig,
@@ -163,7 +165,32 @@ def _qwen_vl(path: Path) -> ModelSpec:
         Vision("", "", "", "", "", "", 14, 2, 2, 28 * 28, 28 * 28 * 64, _MEAN, _STD),
     )
     facts = {"multi": multi, "vision": vision, "modalities": ("text", "image")}
+    _write_processor(path, vision)
     return _spec("qwen_vl", path, model, adapters, **facts, late_chunking=True)
+
+
+def _write_processor(path: Path, vision: Vision) -> None:
+    """The files beside the weights that vLLM reads for images: every token is a word."""
+    words = {f"t{n}": n for n in range(300)}
+    special = {"<|vision_start|>": START, "<|vision_end|>": END, "<|image_pad|>": PAD}
+    special["<|video_pad|>"] = PAD + 1
+    words = {word: n for word, n in words.items() if n not in special.values()} | special
+    tokenizer = Tokenizer(WordLevel(words, unk_token="t0"))
+    tokenizer.add_special_tokens([AddedToken(word) for word in special])
+    tokenizer.save(str(path / "tokenizer.json"))
+    image = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": vision.patch,
+        "merge_size": vision.merge,
+        "temporal_patch_size": vision.temporal,
+        "min_pixels": vision.min_pixels,
+        "max_pixels": vision.max_pixels,
+        "image_mean": vision.mean,
+        "image_std": vision.std,
+    }
+    (path / "preprocessor_config.json").write_text(json.dumps(image))
+    classes = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "t0"}
+    (path / "tokenizer_config.json").write_text(json.dumps(classes))
 
 
 def _rotary(path: Path) -> ModelSpec:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,17 @@ from serving.operators import declare
 # Before anything imports huggingface_hub or ray, which read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Views of checkpoints go there, and not into somebody's home; removed when the process ends.
+_CACHE = tempfile.TemporaryDirectory(prefix="polyvec-", ignore_cleanup_errors=True)
+os.environ.setdefault("POLYVEC_CACHE", _CACHE.name)
 declare()  # before anything imports transformers
+
+
+def pytest_sessionfinish() -> None:
+    """End the engines that tests shared, if any were started."""
+    engines = sys.modules.get("tests.vllm_engines")
+    if engines is not None:
+        engines.close_all()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

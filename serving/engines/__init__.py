@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, cast
@@ -13,6 +14,8 @@ from serving.values import Prepared, Vectors
 __all__ = ["ENGINES", "DType", "Engine", "EngineOptions", "open_engine"]
 
 ENGINES = Folder(__name__, __path__[0])
+
+_log = logging.getLogger(__name__)
 
 DType: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
@@ -61,6 +64,12 @@ class Engine(Protocol):
 
 
 def open_engine(name: str, spec: ModelSpec, options: EngineOptions) -> Engine:
-    """The engine of that name with the model loaded; `auto` is torch."""
-    module = ENGINES.load("torch" if name == "auto" else name)
-    return cast(Engine, module.load(spec, options))
+    """The engine of that name with the model loaded.
+
+    `auto` is vLLM where it is installed, has a GPU and runs the model, and torch elsewhere.
+    """
+    if name == "auto":
+        reason = ENGINES.load("vllm").unsuited(spec, options)
+        name = "vllm" if reason is None else "torch"
+        _log.info("%s runs in the engine %s%s", spec.id, name, f": {reason}" if reason else "")
+    return cast(Engine, ENGINES.load(name).load(spec, options))

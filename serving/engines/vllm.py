@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import accumulate
 from threading import Lock
 from time import monotonic
@@ -15,19 +16,21 @@ import numpy as np
 import torch
 
 from serving.engines import EngineOptions
-from serving.engines._calls import Part, Rest, admitted
+from serving.engines._calls import Rest, admitted
+from serving.engines._hardware import chosen_device
 from serving.engines._pooling import head
+from serving.engines._threaded import STUCK_S
 from serving.engines._vllm.arguments import BATCH_TOKENS
 from serving.engines._vllm.backbones import BACKBONES, read_config, refusal
-from serving.engines._vllm.core import Core
-from serving.engines._vllm.inputs import Asked, asked, checked
+from serving.engines._vllm.core import Core, How
+from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part
+from serving.engines._vllm.packing import Answer
 from serving.errors import DeadlinePassed, InvalidConfig, Overloaded, Unavailable
 from serving.models.spec import ModelSpec
 from serving.values import Floats, Output, Prepared, Vectors
 from serving.vectors.matryoshka import shorten, unit
-from serving.vectors.sparse import strongest
 
-__all__ = ["VllmEngine", "load"]
+__all__ = ["VllmEngine", "load", "unsuited"]
 
 _QUEUED_BATCHES = 64
 _LONGEST_RETRY_S = 60.0
@@ -38,7 +41,7 @@ _log = logging.getLogger(__name__)
 def load(
     spec: ModelSpec, options: EngineOptions, stat_loggers: Sequence[Any] | None = None
 ) -> VllmEngine:
-    """The model, loaded and warm. `InvalidConfig` where vLLM cannot run it or its options.
+    """The model, loaded and warm. `InvalidConfig` where vLLM cannot run it or has no such option.
 
     `stat_loggers` are factories of vLLM's own, for its metrics.
     """
@@ -50,25 +53,37 @@ def load(
     return engine
 
 
+def unsuited(spec: ModelSpec, options: EngineOptions) -> str | None:
+    """Why the engine `auto` is not this one, in one sentence; None where it is."""
+    if chosen_device(options).type != "cuda":
+        return "vLLM is worth its start and its memory on a GPU, and there is none here"
+    if find_spec("vllm") is None:
+        return "vLLM is not installed (the extra gpu)"
+    return refusal(spec)
+
+
 class VllmEngine:
     """An `Engine`; the constructor returns when the model is loaded."""
 
     def __init__(
         self, spec: ModelSpec, options: EngineOptions, stat_loggers: Sequence[Any] | None = None
     ) -> None:
+        config = read_config(spec)
+        backbone = BACKBONES[str(config["model_type"])]
         self._spec = spec
-        self._config = read_config(spec)
-        self._backbone = BACKBONES[str(self._config["model_type"])]
+        self._pad = pad_token(config)
+        self._cacheable = backbone.causal and spec.pooling.modes == ("last",)
         self._adapters = frozenset(one.name for one in spec.adapters)
         self._head = head(spec.path, spec.heads, torch.device("cpu"))
         self._lock = Lock()
         self._tokens = self._served = 0
-        self._busy_since = 0.0
+        self._busy_since = self._moved = 0.0
         self._refusal: str | None = None
-        self._jobs: set[asyncio.Task[Any]] = set()
-        batch = options.batch_tokens or max(BATCH_TOKENS.values())
-        self._bound = options.queue_tokens or _QUEUED_BATCHES * batch
-        self._core = Core(spec, options, self._backbone, stat_loggers)
+        self._jobs: set[asyncio.Task[Vectors]] = set()
+        self._core = Core(spec, options, backbone, stat_loggers)
+        self._bound = options.queue_tokens or _QUEUED_BATCHES * (
+            options.batch_tokens or max(BATCH_TOKENS.values())
+        )
 
     @property
     def unfinished(self) -> int:
@@ -80,19 +95,137 @@ class VllmEngine:
         lengths = admitted(self._spec, self._adapters, prepared)
         self._refuse_if_unable()
         if not lengths:
-            return self._answer(prepared, [], Rest(prepared, []), monotonic())
-        if deadline <= monotonic():
-            raise _late()
+            return self._vectors(prepared, Rest(prepared, []), [], [], monotonic())
         with self._taken(sum(length or 1 for length in lengths)):
-            work = self._job(prepared, lengths, deadline)
-            return await asyncio.wrap_future(self._core.run(work))
+            work = self._core.run(self._job(prepared, lengths, deadline))
+            return await asyncio.wrap_future(work)
 
     async def check(self) -> None:
         """See `Engine.check`."""
         self._refuse_if_unable()
+        if self._tokens and (seconds := monotonic() - self._moved) > STUCK_S:
+            message = f"the engine of {self._spec.id} has answered nothing for {seconds:.0f} s"
+            raise Unavailable(message)
 
     async def close(self) -> None:
         """See `Engine.close`. What is in the engine is given up: vLLM cannot say what has begun."""
-        self._refusal = self._refusal or f"the engine of {self._spec.id} is closed"
-        await asyncio.wrap_future(self._core.run(self._drop())) if self._core.runs else None
+        if self._refusal is None:
+            self._refusal = f"the engine of {self._spec.id} is closed"
+            await asyncio.wrap_future(self._core.run(self._give_up()))
         await asyncio.to_thread(self._core.stop)
+
+    def _refuse_if_unable(self) -> None:
+        if (reason := self._refusal or self._core.died) is not None:
+            raise Unavailable(reason)
+
+    @contextmanager
+    def _taken(self, tokens: int) -> Iterator[None]:
+        """Room in the queue for so many tokens. `Overloaded`; an empty queue takes any job."""
+        with self._lock:
+            if self._tokens and self._tokens + tokens > self._bound:
+                message = f"{self._tokens} tokens wait already, of at most {self._bound}"
+                raise Overloaded(message, self._retry_after(tokens))
+            if not self._tokens:
+                self._busy_since = self._moved = monotonic()
+                self._served = 0
+            self._tokens += tokens
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tokens -= tokens
+                self._served += tokens
+
+    def _retry_after(self, tokens: int) -> float:
+        """Seconds until there is room, at the rate of tokens since the queue was last empty."""
+        if not self._served:
+            return 1.0
+        too_many = min(self._tokens, self._tokens + tokens - self._bound)
+        seconds = too_many * (monotonic() - self._busy_since) / self._served
+        return min(max(seconds, 0.1), _LONGEST_RETRY_S)
+
+    async def _job(self, prepared: Prepared, lengths: Sequence[int], deadline: float) -> Vectors:
+        """In the core's loop: every input of a job at once; vLLM puts them into its steps."""
+        if (left := deadline - (now := monotonic())) <= 0:
+            raise _late()
+        job = asyncio.current_task()
+        assert job is not None
+        self._jobs.add(job)
+        job.add_done_callback(_noticed)
+        ends = list(accumulate(lengths))
+        rest = Rest(prepared, ends)
+        wanted = asked(prepared, rest, ends, self._pad, now)
+        tasks = [asyncio.create_task(self._one(prepared, one)) for one in wanted]
+        try:
+            async with asyncio.timeout(left):
+                answers = await asyncio.gather(*tasks)
+        except TimeoutError:
+            raise _late() from None
+        except asyncio.CancelledError:
+            if self._refusal is not None:
+                raise Unavailable(self._refusal) from None
+            raise
+        finally:
+            self._jobs.discard(job)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return self._vectors(prepared, rest, wanted, answers, now)
+
+    async def _one(self, prepared: Prepared, one: Asked) -> Answer:
+        cached = self._cacheable and one.wish.resumable
+        how = How(prepared.adapter, prepared.service_class == "bulk", cached)
+        reply = await self._core.ask(one.prompt, one.wish, how)
+        self._moved = monotonic()
+        return checked(one, reply.row, reply.ids, cached, self._spec)
+
+    async def _give_up(self) -> None:
+        for job in self._jobs:
+            job.cancel()
+
+    def _vectors(
+        self,
+        prepared: Prepared,
+        rest: Rest,
+        wanted: Sequence[Asked],
+        answers: Sequence[Answer],
+        sent: float,
+    ) -> Vectors:
+        """A job's answers put together."""
+        output = prepared.output
+        for place, (one, found) in enumerate(zip(wanted, answers, strict=True)):
+            rest.take(place, part(one, found, output, self._spec))
+        waits = [found.waited_s for found in answers]
+        infer_s = monotonic() - sent - min(waits, default=0.0)
+        array = np.empty((0, output.dimensions or self._spec.dimensions), np.float32)
+        if not output.dense:
+            array = np.empty((prepared.vectors if answers else 0, 0), np.float32)
+        elif (means := rest.means()) is not None:
+            array = self._finished(means, output)
+        elif answers:
+            array = np.concatenate([found.dense for found in answers if found.dense is not None])
+        multi = (
+            rest.ragged(self._spec.multi.dimensions) if output.multi and self._spec.multi else None
+        )
+        sparse = rest.sparse() if output.sparse else None
+        return Vectors(array, max(waits, default=0.0), infer_s, multi, sparse)
+
+    def _finished(self, means: Floats, output: Output) -> Floats:
+        """Means of spans `[vectors, hidden]` to vectors, as the pooler does with whole inputs."""
+        with torch.inference_mode():
+            vectors: Floats = self._head(torch.from_numpy(means)).numpy()
+        if self._spec.normalize:
+            vectors = unit(vectors)
+        if output.dimensions is None and (self._spec.normalize or not output.normalized):
+            return vectors
+        return shorten(vectors, output.dimensions, output.normalized)
+
+
+def _noticed(job: asyncio.Task[Vectors]) -> None:
+    """A job that fails after its caller has gone fails quietly."""
+    if not job.cancelled():
+        job.exception()
+
+
+def _late() -> DeadlinePassed:
+    return DeadlinePassed("the request's time ran out while it waited for the model")

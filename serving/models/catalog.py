@@ -29,17 +29,40 @@ class Entry:
     max_tokens: int | None = None
     matryoshka: tuple[int, ...] | None = None
     extra_tasks: tuple[TaskSpec, ...] = ()
+    max_pixels: int | None = None
+    image_token_multiplier: int | None = None
 
 
-def _hub(source: str, licence: str, *tasks: TaskSpec) -> Entry:
+def _hub(
+    source: str,
+    licence: str,
+    *tasks: TaskSpec,
+    family: str | None = None,
+    revision: str | None = None,
+    max_tokens: int | None = None,
+) -> Entry:
     """A hub checkpoint under its own short name, and under its full one."""
     return Entry(
         id=source.partition("/")[2],
         source=source,
         aliases=(source,),
+        family=family,
+        revision=revision,
         licence=licence,
+        max_tokens=max_tokens,
         extra_tasks=tasks,
     )
+
+
+def _jina(name: str, licence: str, family: str, revision: str | None = None) -> Entry:
+    """A model of Jina AI's, at the commit that was looked at where there is one."""
+    return _hub(f"jinaai/jina-embeddings-{name}", licence, family=family, revision=revision)
+
+
+def _qwen3(size: str) -> Entry:
+    """A Qwen3-Embedding; the larger ones have more positions than their cards allow."""
+    source = f"Qwen/Qwen3-Embedding-{size}"
+    return _hub(source, "apache-2.0", family="qwen3_embedding", max_tokens=32768)
 
 
 def _asks(query: str, passage: str = "") -> tuple[TaskSpec, TaskSpec]:
@@ -51,7 +74,11 @@ def _asks(query: str, passage: str = "") -> tuple[TaskSpec, TaskSpec]:
 
 
 _E5 = _asks("query: ", "passage: ")
+_E5_INSTRUCT = _asks(
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+)
 _BGE = _asks("Represent this sentence for searching relevant passages: ")
+_NOT_COMMERCIAL = "cc-by-nc-4.0"
 
 DEFAULT = "all-MiniLM-L6-v2"
 
@@ -70,13 +97,32 @@ KNOWN: tuple[Entry, ...] = (
     _hub("intfloat/multilingual-e5-small", "mit", *_E5),
     _hub("intfloat/multilingual-e5-base", "mit", *_E5),
     _hub("intfloat/multilingual-e5-large", "mit", *_E5),
+    _hub("intfloat/multilingual-e5-large-instruct", "mit", *_E5_INSTRUCT),
     _hub("BAAI/bge-small-en-v1.5", "mit", *_BGE),
     _hub("BAAI/bge-base-en-v1.5", "mit", *_BGE),
     _hub("BAAI/bge-large-en-v1.5", "mit", *_BGE),
-    _hub("BAAI/bge-m3", "mit"),
+    _hub("BAAI/bge-m3", "mit", family="bge_m3"),
     _hub("thenlper/gte-small", "mit"),
     _hub("thenlper/gte-base", "mit"),
     _hub("thenlper/gte-large", "mit"),
+    _jina("v4", "qwen-research", "jina_v4", "853c867b65b749f3c3c72a06868140d842e04f06"),
+    _jina(
+        "v5-text-small",
+        _NOT_COMMERCIAL,
+        "jina_v5_text",
+        "dd76d535f5447ca3897a9c893fb1e612ead98192",
+    ),
+    _jina(
+        "v5-text-nano",
+        _NOT_COMMERCIAL,
+        "jina_v5_text",
+        "8a7f00aac812071b69403df470f1038ec85f8925",
+    ),
+    _jina("v3", _NOT_COMMERCIAL, "jina_v3", "ab036b023d30b4d1138c4c3bfa9f0c445ab455d6"),
+    _jina("v3-hf", _NOT_COMMERCIAL, "jina_v3"),
+    _qwen3("0.6B"),
+    _qwen3("4B"),
+    _qwen3("8B"),
 )
 
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TypeGuard
 
 from serving.errors import ModelUnavailable
+from serving.models.hub import fetch
 
 __all__ = ["Checkpoint", "Facts", "resolve"]
 
 _PACKAGE = "package:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_TEXT_FILES = ("*.json", "*.txt", "*.model", "README.md")
-# Some repositories carry the same weights again for other runtimes.
-_NOT_OURS = ("consolidated*", "onnx/*", "openvino/*", "original/*")
+# A pattern's star takes folders in too: `adapters/code/adapter_config.json` is among these. So are
+# the heads of bge-m3, which are small, and by which it is known.
+_TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*_linear.pt", "README.md")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -70,6 +71,24 @@ class Facts:
         if isinstance(value, list) and all(type(one) is int for one in value):
             return tuple(value)
         raise self._wrong(key, "a list of whole numbers")
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """A list of strings; empty where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return tuple(value)
+        raise self._wrong(key, "a list of strings")
+
+    def required(self, key: str) -> int:
+        """A whole number above zero that has to be there."""
+        value = self.whole(key)
+        if value is None:
+            raise ModelUnavailable(f"{self.name} does not say {key}")
+        if value < 1:
+            raise self._wrong(key, "above zero")
+        return value
 
     def inner(self, key: str) -> Facts:
         """A nested object; empty where there is none."""
@@ -147,6 +166,13 @@ class Checkpoint:
             raise self.fault(f"has no weights: neither {wanted} nor pytorch_model.bin is there")
         return "model.safetensors"
 
+    def binary(self, name: str) -> Path:
+        """A file of weights; `ModelUnavailable` where it is missing or a Git LFS pointer."""
+        if not self.has(name):
+            raise self.fault(f"has no {name}")
+        self._refuse_pointer(name)
+        return self.path / name
+
     def licence(self) -> str | None:
         """`license` in the front matter of README.md, or the `license_name` of an `other` one."""
         readme = self.path / "README.md"
@@ -185,9 +211,12 @@ class Checkpoint:
             lost = ", ".join(missing)
             raise self.fault(f"has {len(files)} shards of weights, and {lost} is missing")
         for name in files:
-            with (self.path / folder / name).open("rb") as file:
-                if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                    raise self.fault(f"has a Git LFS pointer instead of {name}; run `git lfs pull`")
+            self._refuse_pointer(_join(folder, name))
+
+    def _refuse_pointer(self, name: str) -> None:
+        with (self.path / name).open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise self.fault(f"has a Git LFS pointer instead of {name}; run `git lfs pull`")
 
 
 def resolve(source: str, revision: str | None = None, *, weights: bool = True) -> Checkpoint:
@@ -265,42 +294,10 @@ def _snapshot(source: str, revision: str | None, weights: bool) -> Path:
 
 
 def _fetch(source: str, revision: str | None, files: tuple[str, ...]) -> Path:
-    """`snapshot_download`, its dozen errors as one sentence. From the cache where it is offline."""
-    import huggingface_hub
-
-    try:
-        path = huggingface_hub.snapshot_download(
-            source, revision=revision, allow_patterns=list(files), ignore_patterns=list(_NOT_OURS)
-        )
-    except Exception as error:  # its transport's errors are not part of its interface
-        raise ModelUnavailable(_why_not(source, revision, error)) from None
-    if not _is_checkpoint(Path(path)):
+    path = fetch(source, revision, files)
+    if not _is_checkpoint(path):
         raise ModelUnavailable(f"{source} on the hub has neither config.json nor modules.json")
-    return Path(path)
-
-
-def _why_not(source: str, revision: str | None, error: Exception) -> str:
-    """One sentence for an error of huggingface_hub."""
-    from huggingface_hub import constants, errors
-
-    at = source if revision is None else f"{source} at revision {revision}"
-    offline = constants.HF_HUB_OFFLINE
-    unreached = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached"
-    match error:
-        case errors.GatedRepoError():
-            page = f"{constants.ENDPOINT}/{source}"
-            return f"{source} is gated: accept its licence at {page} and set HF_TOKEN"
-        case errors.RepositoryNotFoundError():
-            return f"there is no model {source} on the hub (or it is private), nor such a directory"
-        case errors.RevisionNotFoundError():
-            return f"{source} has no revision {revision}"
-        case errors.IncompleteSnapshotError():
-            return f"only a part of {at} is in {constants.HF_HUB_CACHE}, and {unreached}"
-        case errors.LocalEntryNotFoundError():
-            return f"{at} is not in {constants.HF_HUB_CACHE}, and {unreached}"
-        case _:
-            reason = next(iter(str(error).splitlines()), "")
-            return f"{at} cannot be fetched: {type(error).__name__}: {reason}"
+    return path
 
 
 def _weight_folders(checkpoint: Checkpoint) -> Iterator[str]:

@@ -10,7 +10,9 @@ from serving.models.checkpoints import Checkpoint, resolve
 from serving.models.families import FAMILIES, ModelFamily
 from serving.models.spec import ModelSpec
 
-__all__ = ["load_spec"]
+__all__ = ["family_of", "load_spec"]
+
+_GENERAL = "sentence_transformers"  # which recognises nearly everything
 
 
 def load_spec(entry: Entry, *, weights: bool = True) -> ModelSpec:
@@ -22,12 +24,13 @@ def load_spec(entry: Entry, *, weights: bool = True) -> ModelSpec:
         names = ", ".join(FAMILIES.names())
         raise InvalidConfig(f"family of {entry.id} is {entry.family!r}; there are {names}")
     checkpoint = resolve(entry.source, entry.revision, weights=weights)
-    return _family(checkpoint, entry.family).read(checkpoint, entry)
+    return family_of(checkpoint, entry.family).read(checkpoint, entry)
 
 
-def _family(checkpoint: Checkpoint, name: str | None) -> ModelFamily:
-    """The family of that name, or the first that recognises the checkpoint."""
-    for one in FAMILIES.names() if name is None else (name,):
+def family_of(checkpoint: Checkpoint, name: str | None = None) -> ModelFamily:
+    """The family of that name, or the first to recognise the checkpoint, the general one last."""
+    every = sorted(FAMILIES.names(), key=lambda one: one == _GENERAL)
+    for one in every if name is None else (name,):
         family = cast("ModelFamily", FAMILIES.load(one))
         if name is not None or family.recognises(checkpoint):
             return family

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from serving.media import MediaOptions
+from serving.models.spec import ModelSpec
 from serving.values import Job, Prepared
 
-__all__ = ["Preparer"]
+__all__ = ["Preparer", "open_preparer"]
 
 
 class Preparer(Protocol):
     """Tokenizes a job for one model."""
 
     async def prepare(self, job: Job) -> Prepared:
-        """Token ids and the usage of the job.
+        """Token ids and the usage of the job, and the pixels of its images.
 
         Never blocks the event loop for long. Raises `TokenLimitExceeded` for an over-long input
-        unless `job.truncate`; a truncated input is counted by what the model sees.
+        unless `job.truncate`, which cuts texts only; a truncated input is counted by what the model
+        sees. Raises `MediaTooLarge`, `MediaInvalid` or `MediaUnreachable` for an image or a PDF.
         """
         ...
+
+
+def open_preparer(spec: ModelSpec, media: MediaOptions) -> Preparer:
+    """The preparer of a model, its tokenizer read from the checkpoint.
+
+    `media` is used where the model sees images. Raises `ModelUnavailable` for a checkpoint that
+    cannot be read, and `InvalidConfig` for options that cannot be.
+    """
+    # Imported here, so that a process which prepares nothing loads neither tokenizer nor decoder.
+    from serving.preparing.text import load
+
+    texts = load(spec)
+    if spec.vision is None:
+        return texts
+    from serving.media.media import Media
+    from serving.preparing.vision import VisionPreparer
+
+    return VisionPreparer(spec, spec.vision, texts, Media(media))

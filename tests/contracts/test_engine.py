@@ -17,6 +17,7 @@ from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
 from serving.values import Floats, Output, Prepared, ServiceClass, Usage, Vectors
 from tests.checkpoints import build
+from tests.vllm_engines import NAMES, shared_engine
 
 CLS, SEP = 2, 3
 TEXTS = tuple([CLS, *range(10, 10 + n), SEP] for n in (5, 1, 17, 5, 40, 9))
@@ -29,6 +30,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 
 def load(name: str, spec: ModelSpec, **options: int) -> Engine:
+    """An engine of the test's own. vLLM's start slowly: its own tests have one for all of them."""
+    if name == "vllm":
+        pytest.skip("see tests/serving/engines/test_vllm_life.py")
     try:
         module = ENGINES.load(name)
     except ImportError as error:
@@ -37,13 +41,16 @@ def load(name: str, spec: ModelSpec, **options: int) -> Engine:
     return engine
 
 
-@pytest.fixture(params=ENGINES.names())
+@pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 async def engine(name: str, spec: ModelSpec) -> AsyncIterator[Engine]:
+    if name == "vllm":
+        yield shared_engine(spec)
+        return
     engine = load(name, spec)
     yield engine
     await engine.close()
@@ -191,7 +198,8 @@ async def test_what_the_model_cannot_take_is_refused(engine: Engine, spec: Model
         await embed(engine, [[CLS] * (spec.max_tokens + 1)])
 
 
-async def test_a_closed_engine_says_so(engine: Engine) -> None:
+async def test_a_closed_engine_says_so(name: str, spec: ModelSpec) -> None:
+    engine = load(name, spec)
     await engine.check()
     await engine.close()
     with pytest.raises(Unavailable):
@@ -200,7 +208,8 @@ async def test_a_closed_engine_says_so(engine: Engine) -> None:
         await engine.check()
 
 
-async def test_closing_answers_everybody_who_waits(engine: Engine) -> None:
+async def test_closing_answers_everybody_who_waits(name: str, spec: ModelSpec) -> None:
+    engine = load(name, spec)
     calls = [asyncio.ensure_future(embed(engine, TEXTS)) for _ in range(5)]
     await asyncio.sleep(0)
     await engine.close()

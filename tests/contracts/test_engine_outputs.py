@@ -15,8 +15,9 @@ from serving.errors import InvalidInput, PolyvecError
 from serving.models.spec import ModelSpec
 from serving.values import Ints, Output, Pixels, Prepared, Ragged, Sparse, Usage, Vectors
 from tests.adapted import END, MAKERS, PAD, START, make
+from tests.vllm_engines import NAMES, shared_engine
 
-WITHOUT: dict[str, frozenset[str]] = {}
+WITHOUT = {"vllm": frozenset({"rotary"})}
 """The models of `tests.adapted` that an engine cannot run at all, by the engine's name."""
 
 LENGTHS = (8, 3, 30, 2, 17)
@@ -27,7 +28,7 @@ Opened = tuple[Engine, ModelSpec]
 Opener = Callable[[str], Opened]
 
 
-@pytest.fixture(scope="module", params=ENGINES.names())
+@pytest.fixture(scope="module", params=NAMES)
 def opener(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Opener]:
@@ -43,12 +44,19 @@ def opener(
             pytest.skip(f"{request.param} does not run {name}")
         if name not in opened:
             spec = make(name, folder)
-            opened[name] = module.load(spec, EngineOptions(dtype="float32", threads=1)), spec
+            opened[name] = load(spec), spec
         return opened[name]
+
+    def load(spec: ModelSpec) -> Engine:
+        if request.param == "vllm":
+            return shared_engine(spec)
+        engine: Engine = module.load(spec, EngineOptions(dtype="float32", threads=1))
+        return engine
 
     yield get
     for engine, _ in opened.values():
-        asyncio.run(engine.close())
+        if request.param != "vllm":
+            asyncio.run(engine.close())
 
 
 def job(inputs: Sequence[Sequence[int]], **facts: Any) -> Prepared:

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from deployments import cli
+from serving.errors import ModelUnavailable
 
 CONFIGS = Path(__file__).parents[2] / "deployments" / "configs"
 
@@ -68,6 +69,26 @@ def test_check_shows_what_goes_where(capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().out
     for word in ("is valid", "Gateway", "Preprocessor", "Replica:all-MiniLM-L6-v2", "1-4"):
         assert word in told
+
+
+def test_what_is_fetched_from_the_hub_is_said_before_with_its_licence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*words: object, **more: object) -> None:
+        raise ModelUnavailable("there is no hub here")
+
+    monkeypatch.setattr(cli, "load_spec", offline)
+    assert cli.main(["embed", "--model", "multilingual-e5-small", "x"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "is intfloat/multilingual-e5-small on the hub (licence: mit); what is not on" in told
+    assert told.endswith("error there is no hub here")
+
+
+def test_nothing_is_said_of_the_hub_where_the_files_are_here(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["check", str(CONFIGS / "local.yaml")]) == 0
+    assert "hub" not in capsys.readouterr().err
 
 
 def test_models_is_a_table_with_licences(capsys: pytest.CaptureFixture[str]) -> None:

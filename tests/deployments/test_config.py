@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from deployments.config import AppConfig, load_config, parse_config
+from deployments.config import AppConfig, ModelConfig, load_config, parse_config
 from serving.errors import InvalidConfig
+from serving.media import MediaOptions
 
 CONFIGS = Path(__file__).parents[2] / "deployments" / "configs"
 
@@ -43,6 +44,17 @@ def test_nothing_configured_serves_the_default_model() -> None:
             "two models are called 'x'",
         ),
         ({"preprocessor": {"text": "moon"}}, "preprocessor.text: "),
+        ({"media": {"fetc": True}}, "media.fetc: unknown key; did you mean fetch?"),
+        ({"media": {"pages": 0}}, "media.pages: "),
+        ({"models": [{"id": "x", "source": "y", "max_pixels": 0}]}, "models.0.max_pixels: "),
+        (
+            {"models": [{"id": "x", "source": "y", "engine": "torch", "engine_options": {"a": 1}}]},
+            "models.0: engine torch takes no engine_options; engine vllm does",
+        ),
+        (
+            {"models": [{"id": "x", "source": "y", "engine_options": {"a": 1}}]},
+            "models.0: engine auto takes no engine_options; engine vllm does",
+        ),
         ({"tenants": "file.yaml"}, "tenants: "),
         ([], "config: "),
     ],
@@ -82,3 +94,44 @@ def test_what_is_said_of_a_known_model_is_added_to_what_is_known() -> None:
     entry = config.models[0].entry()
     assert entry.max_tokens == 64
     assert "mini" in entry.aliases and "sentence-transformers/all-MiniLM-L6-v2" in entry.aliases
+
+
+def test_the_media_block_is_the_media_rooms_options() -> None:
+    assert AppConfig().media.options() == MediaOptions()
+    given = {"fetch": True, "allow": ["10.0.0.0/8"], "image_bytes": 5}
+    expected = MediaOptions(fetch=True, allow=("10.0.0.0/8",), image_bytes=5)
+    assert parse_config({"media": given}).media.options() == expected
+
+
+def model(**facts: Any) -> ModelConfig:
+    return parse_config({"models": [{"id": "x", "source": "y", **facts}]}).models[0]
+
+
+def test_what_is_said_of_images_reaches_the_models_room() -> None:
+    entry = model(max_pixels=20_000_000, image_token_multiplier=10).entry()
+    assert (entry.max_pixels, entry.image_token_multiplier) == (20_000_000, 10)
+    assert model().entry().max_pixels is None
+
+
+def test_what_is_known_of_a_models_files_holds_for_the_known_source_alone() -> None:
+    known = parse_config({"models": [{"id": "jina-embeddings-v4"}]}).models[0].entry()
+    assert (known.family, len(known.revision or "")) == ("jina_v4", 40)
+    here = parse_config({"models": [{"id": "jina-embeddings-v4", "source": "/v4"}]}).models[0]
+    entry = here.entry()
+    assert (entry.family, entry.revision, entry.licence) == (None, None, "qwen-research")
+
+
+def test_options_of_the_library_behind_an_engine_are_handed_on() -> None:
+    options = {"tensor_parallel_size": 2, "quantization": "fp8"}
+    assert model(engine="vllm", engine_options=options).options().extra == options
+    assert model().options().extra == {}
+
+
+def test_vllm_on_a_part_of_a_gpu_takes_that_part_of_its_memory() -> None:
+    part: dict[str, Any] = {"engine": "vllm", "gpus_per_replica": 0.5}
+    assert model(**part).options().extra == {"gpu_memory_utilization": 0.45}
+    assert model(**part | {"engine": "auto"}).options().extra == {"gpu_memory_utilization": 0.45}
+    assert model(**part | {"engine": "torch"}).options().extra == {}
+    own = {"gpu_memory_utilization": 0.3}
+    assert model(**part, engine_options=own).options().extra == own
+    assert model(engine="vllm", gpus_per_replica=1).options().extra == {}

@@ -7,12 +7,14 @@ import base64
 import os
 import signal
 import time
+from typing import Any
 
 import httpx
 import numpy as np
 import openai
 import psutil
 import pytest
+from ray import serve
 
 from deployments.local import LocalNode
 
@@ -67,7 +69,8 @@ def test_a_jina_body_gets_what_it_asks_for(http: httpx.Client) -> None:
 
 def test_ready_names_every_model_once_it_answers(http: httpx.Client) -> None:
     assert http.get("/ready").status_code == 200
-    assert {row["id"] for row in http.get("/v1/models").json()["data"]} == {MINI, "null", "by-task"}
+    listed = {row["id"] for row in http.get("/v1/models").json()["data"]}
+    assert listed == {MINI, "null", "by-task", "v4", "v4-noop"}
 
 
 def test_a_task_reaches_the_group_that_is_its_own(http: httpx.Client) -> None:
@@ -179,3 +182,24 @@ def test_a_client_that_goes_away_frees_its_place(node: LocalNode, http: httpx.Cl
     embed(http, ["short"])
     # 400 texts of 200 tokens take this machine far longer than a short text behind one batch.
     assert time.monotonic() - started < 12
+
+
+def test_a_replica_whose_engine_died_is_replaced_and_ready_says_why_until_then(
+    node: LocalNode, http: httpx.Client
+) -> None:
+    [before] = replicas("Replica:null")
+    handle: Any = serve.get_deployment_handle("Replica:null", "polyvec")
+    # Serve's own last call to a replica: its engine is closed, and the process lives on.
+    handle.broadcast("__del__").results(timeout_s=30)
+    told = http.get("/ready")
+    assert told.status_code == 503
+    assert list(told.json()["reasons"]) == ["null"]
+    body = {"model": "null", "input": "x"}
+    assert http.post("/v1/embeddings", json=body).status_code == 503
+    assert http.get("/live").status_code == 200
+    until = time.monotonic() + 60
+    while http.get("/ready").status_code != 200:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert [process.pid for process in replicas("Replica:null")] != [before.pid]
+    assert http.post("/v1/embeddings", json=body).status_code == 200

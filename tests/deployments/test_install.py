@@ -34,6 +34,17 @@ def test_an_unknown_extra_is_refused_with_the_choices() -> None:
         install.closure(PROJECT, ["tset"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="vLLM is for Linux")
+def test_the_machine_decides_which_vllm_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYVEC_TORCH", "cpu")
+    assert install.by_machine(["test", "vllm"]) == ["test", "cpu"]
+    assert install.by_machine(["demo", "auto"]) == ["demo"]
+    monkeypatch.setenv("POLYVEC_TORCH", "cuda")
+    assert install.by_machine(["test", "vllm"]) == ["test", "gpu"]
+    assert install.by_machine(["auto", "demo"]) == ["demo", "gpu"]
+    assert install.by_machine(["demo"]) == ["demo"]
+
+
 def test_torch_goes_alone_unless_an_extra_brings_its_twin() -> None:
     assert install.pins(PROJECT, set()) == ["torch==2.13.0"]
     assert install.pins(PROJECT, {"cpu"}) == ["torch==2.13.0", "torchvision==0.28.0"]

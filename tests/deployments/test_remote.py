@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,23 @@ from ray.serve.exceptions import BackPressureError
 
 from deployments.coalesce import Lane
 from deployments.flights import PackedVectors, pack_vectors, unpack_prepared
-from deployments.remote import RemoteEngine, translated
+from deployments.pixels import Elsewhere, PixelsLost
+from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, translated
 from serving.errors import InputTooLarge, Overloaded, PolyvecError, Unavailable
-from serving.values import Prepared, Usage, Vectors
+from serving.values import (
+    Fused,
+    Image,
+    Item,
+    Job,
+    Output,
+    Pdf,
+    Pixels,
+    Prepared,
+    Text,
+    Usage,
+    Vectors,
+)
+from tests.services import CountingPreparer
 
 
 class Response:
@@ -50,7 +65,9 @@ class Handle:
         one.__dict__ = {**self.__dict__, "_options": options}
         return one
 
-    def remote(self, name: str, items: list[Any]) -> Response:
+    def remote(self, *words: Any) -> Response:
+        items = words[-1]
+
         async def work() -> list[Any]:
             self.calls.append(len(items))
             self.by_reference.append(self.__dict__["_options"]["_by_reference"])
@@ -123,6 +140,101 @@ async def test_large_answers_go_by_reference() -> None:
     await engine(handle, width=8).embed(prepared(1), time.monotonic() + 5)
     await engine(handle, width=2**22).embed(prepared(1), time.monotonic() + 5)
     assert handle.by_reference == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("output", "by_reference"),
+    [
+        (Output(), False),
+        (Output(dense=False, multi=True), True),
+        (Output(dense=False, sparse=True), False),
+    ],
+)
+async def test_the_size_of_every_output_counts(output: Output, by_reference: bool) -> None:
+    handle = Handle(summed)
+    remote = RemoteEngine(handle, Lane(1, 1000), 8, row=2**20)  # type: ignore[arg-type]
+    await remote.embed(replace(prepared(1, 2), output=output), time.monotonic() + 5)
+    assert handle.by_reference == [by_reference]
+
+
+def pictured(again: Callable[[], Awaitable[Prepared]] | None) -> Prepared:
+    """Prepared with an image that is elsewhere."""
+    place: Any = Elsewhere("a reference", 0, again)  # type: ignore[arg-type]
+    return replace(prepared(1, 2), pixels=(Pixels(0, 1, place),))
+
+
+async def test_images_go_by_reference_and_not_with_texts() -> None:
+    handle = Handle(summed)
+    remote, later = engine(handle), time.monotonic() + 5
+    await asyncio.gather(*(remote.embed(one, later) for one in (prepared(4), pictured(None))))
+    assert sorted(handle.by_reference) == [False, True]
+
+
+async def test_a_job_whose_images_were_lost_is_prepared_once_more() -> None:
+    asked = []
+
+    async def again() -> Prepared:
+        asked.append(1)
+        return prepared(9)
+
+    def embed(items: list[Any]) -> list[Any]:
+        return summed(items) if asked else [PixelsLost("gone") for _ in items]
+
+    vectors = await engine(Handle(embed)).embed(pictured(again), time.monotonic() + 5)
+    assert vectors.array[0, 0] == 9
+    assert asked == [1]
+
+
+async def test_images_lost_twice_are_unavailable() -> None:
+    async def again() -> Prepared:
+        return pictured(again)
+
+    handle = Handle(lambda items: [PixelsLost("gone") for _ in items])
+    with pytest.raises(Unavailable, match="gone"):
+        await engine(handle).embed(pictured(again), time.monotonic() + 5)
+    assert handle.calls == [1, 1]
+
+
+def job(*items: Item) -> Job:
+    return Job("m", items)
+
+
+def numbered(jobs: list[Job]) -> list[Prepared]:
+    return [pictured(None) if type(one.items[0]) is Image else prepared(1) for one in jobs]
+
+
+async def test_jobs_with_images_leave_alone_and_by_reference() -> None:
+    handle = Handle(numbered)
+    remote = RemotePreparer(handle, Lane(1, 1000))  # type: ignore[arg-type]
+    jobs = (job(Text("a")), job(Image("x")), job(Text("b")), job(Image("y")))
+    await asyncio.gather(*map(remote.prepare, jobs))
+    assert sorted(handle.calls) == [1, 1, 2]
+    assert sorted(handle.by_reference) == [False, True, True]
+
+
+async def test_what_comes_back_with_images_can_be_prepared_again() -> None:
+    handle = Handle(numbered)
+    remote = RemotePreparer(handle, Lane(1, 1000))  # type: ignore[arg-type]
+    place: Any = (await remote.prepare(job(Image("x")))).pixels[0].array
+    assert len((await place.again()).pixels) == 1
+    assert handle.calls == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("item", "away"),
+    [
+        (Text("a"), False),
+        (Text("a" * 30_000), False),
+        (Text("a" * 40_000), True),
+        (Image("x"), True),
+        (Pdf("x"), True),
+        (Fused((Text("a"), Image("x"))), True),
+    ],
+)
+async def test_short_texts_stay_and_the_rest_goes_away(item: Item, away: bool) -> None:
+    here, there = CountingPreparer(), CountingPreparer()
+    await SplitPreparer(here, there).prepare(job(item))
+    assert (len(here.jobs), len(there.jobs)) == (1 - away, away)
 
 
 async def test_the_replicas_are_told_of_a_caller_that_has_gone() -> None:

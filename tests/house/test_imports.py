@@ -40,6 +40,7 @@ DEPLOYMENTS = {
     "config": 1,
     "flights": 1,
     "loopback": 1,
+    "pixels": 1,
     "autoscaling": 2,
     "placement": 2,
     "remote": 2,

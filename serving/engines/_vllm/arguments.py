@@ -32,14 +32,15 @@ def arguments(
     """
     given = _known(options.extra)
     batch = options.batch_tokens or BATCH_TOKENS.get(device, BATCH_TOKENS["cuda"])
+    step = batch if backbone.causal else max(batch, spec.max_tokens)
     found: dict[str, Any] = {
         "model": str(Path(spec.path) / spec.transformer),
         "runner": "pooling",
         "trust_remote_code": False,
         "dtype": dtype,
         "max_model_len": spec.max_tokens,
-        "max_num_seqs": _ROWS,
-        "max_num_batched_tokens": batch if backbone.causal else max(batch, spec.max_tokens),
+        "max_num_seqs": min(_ROWS, step),
+        "max_num_batched_tokens": step,
         "enable_chunked_prefill": backbone.causal,
         # Only a last token's state may do without the states before it.
         "enable_prefix_caching": backbone.causal and spec.pooling.modes == ("last",),
@@ -47,9 +48,10 @@ def arguments(
         "enforce_eager": device == "cpu",
         "skip_tokenizer_init": spec.vision is None,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         "seed": 0,
     }
-    found |= _adapted(spec) | _seeing(spec)
+    found |= _adapted(spec, device) | _seeing(spec)
     found |= given
     found["hf_overrides"] = {
         **_mapping(given, "hf_overrides"),
@@ -62,7 +64,7 @@ def arguments(
     return found
 
 
-def _adapted(spec: ModelSpec) -> dict[str, Any]:
+def _adapted(spec: ModelSpec, device: str) -> dict[str, Any]:
     """All adapters stay on the device, so that a step may mix any of them."""
     if not spec.adapters:
         return {}
@@ -72,7 +74,9 @@ def _adapted(spec: ModelSpec) -> dict[str, Any]:
     ranks = [rank for rank in get_args(MaxLoRARanks) if rank >= most]
     if not ranks:
         raise InvalidConfig(f"an adapter of {spec.id} has rank {most}, too large for vLLM")
-    return {"enable_lora": True, "max_loras": len(spec.adapters), "max_lora_rank": min(ranks)}
+    # On a CPU, vLLM 0.32 gives the last place's adapter to a row without one: it stays empty.
+    places = len(spec.adapters) + (device == "cpu")
+    return {"enable_lora": True, "max_loras": places, "max_lora_rank": min(ranks)}
 
 
 def _seeing(spec: ModelSpec) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from serving.models.spec import ModelSpec
 __all__ = ["BACKBONES", "Backbone", "read_config", "refusal"]
 
 _LORA = "adapter_model.safetensors"
-_EMBEDDING_PARTS = ("lora_embedding_A", "lora_embedding_B")
+_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,25 +21,29 @@ class Backbone:
     """Our class of that name, and what its attention is.
 
     `causal` states depend on what stands before them alone: a long input may be computed in chunks,
-    and a beginning that two inputs share once. `adapts` says whether adapters can be added.
+    and a beginning that two inputs share once. Adapters may change the modules whose names, as in
+    transformers' base class, begin with one of `adapted`. `sees`: it takes images.
     """
 
     architecture: str
     causal: bool
-    adapts: bool = True
+    adapted: tuple[str, ...] = ()
     sees: bool = False
 
+
+_LAYERS = ("layers.",)
+_SEEN = ("language_model.layers.", "multi_vector_projector.")
 
 BACKBONES: Mapping[str, Backbone] = {
     "bert": Backbone("PolyvecBert", causal=False),
     "camembert": Backbone("PolyvecRoberta", causal=False),
-    "eurobert": Backbone("PolyvecLlama", causal=False),
-    "llama": Backbone("PolyvecLlama", causal=True),
-    "mistral": Backbone("PolyvecLlama", causal=True),
-    "modernbert": Backbone("PolyvecModernBert", causal=False, adapts=False),
-    "qwen2": Backbone("PolyvecQwen2", causal=True),
-    "qwen2_5_vl": Backbone("PolyvecQwen2_5_VL", causal=True, sees=True),
-    "qwen3": Backbone("PolyvecQwen3", causal=True),
+    "eurobert": Backbone("PolyvecLlama", causal=False, adapted=_LAYERS),
+    "llama": Backbone("PolyvecLlama", causal=True, adapted=_LAYERS),
+    "mistral": Backbone("PolyvecLlama", causal=True, adapted=_LAYERS),
+    "modernbert": Backbone("PolyvecModernBert", causal=False),
+    "qwen2": Backbone("PolyvecQwen2", causal=True, adapted=_LAYERS),
+    "qwen2_5_vl": Backbone("PolyvecQwen2_5_VL", causal=True, adapted=_SEEN, sees=True),
+    "qwen3": Backbone("PolyvecQwen3", causal=True, adapted=_LAYERS),
     "roberta": Backbone("PolyvecRoberta", causal=False),
     "xlm-roberta": Backbone("PolyvecRoberta", causal=False),
 }
@@ -51,15 +55,14 @@ def refusal(spec: ModelSpec) -> str | None:
     backbone = BACKBONES.get(kind)
     if backbone is None:
         return f"vLLM runs {', '.join(BACKBONES)}, and {spec.id} is {kind}"
-    if spec.adapters and not backbone.adapts:
-        return f"vLLM has no adapters for {kind}, and {spec.id} has {len(spec.adapters)}"
     if spec.vision is not None and not backbone.sees:
         return f"vLLM takes no images into {kind}, and {spec.id} does"
     if spec.multi is not None and spec.multi.head is None and not backbone.sees:
         return f"vLLM has no multi_vector_projector in {kind}, and {spec.id} needs one"
     for adapter in spec.adapters:
-        if any(_adapts_embeddings(name) for name in _names(Path(adapter.path) / _LORA)):
-            return f"vLLM cannot adapt embeddings, as the adapter {adapter.name} of {spec.id} does"
+        for name in _modules(Path(adapter.path) / _LORA):
+            if not name.startswith(backbone.adapted):  # vLLM would leave it out, and say nothing
+                return f"vLLM cannot adapt {name}, as the adapter {adapter.name} of {spec.id} does"
     return None
 
 
@@ -72,15 +75,12 @@ def read_config(spec: ModelSpec) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _adapts_embeddings(name: str) -> bool:
-    return name.endswith(_EMBEDDING_PARTS)
-
-
-def _names(file: Path) -> list[str]:
-    """The tensors in a safetensors file, from its header: eight bytes of length, and JSON."""
+def _modules(file: Path) -> list[str]:
+    """The tensors of an adapter, by their modules, from its header: a length in bytes, and JSON."""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
-            return list(json.loads(opened.read(length)))
+            names = json.loads(opened.read(length))
     except (OSError, ValueError):
         return []
+    return [name.removeprefix(_PREFIX) for name in names if name != "__metadata__"]

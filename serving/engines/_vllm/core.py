@@ -6,25 +6,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from math import ceil
+from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from serving.engines import EngineOptions
 from serving.engines._faults import first_line
+from serving.engines._vllm import site
 from serving.engines._vllm.arguments import arguments
 from serving.engines._vllm.backbones import Backbone
 from serving.engines._vllm.packing import Wish
 from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
-from serving.models.spec import Adapter, ModelSpec
+from serving.models.spec import ModelSpec
 from serving.operators import declare
 from serving.values import Floats
 
-__all__ = ["Core", "Reply"]
+__all__ = ["Core", "How", "Reply"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +36,21 @@ _ALWAYS = {
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy locks that other threads hold
-    "GLOO_SOCKET_IFNAME": "lo",
+    "GLOO_SOCKET_IFNAME": "lo",  # its sockets would be open to the network
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
+_CHILDREN = {"PYTHONWARNINGS": "ignore"}
 _BULK = 1  # the priority of what can wait; vLLM takes the lowest number first
-_NOT_THERE = "no_adapter"
 
 T = TypeVar("T")
+
+
+class How(NamedTuple):
+    """How an input is run; `cached`: what was computed of a like beginning may be taken."""
+
+    adapter: str | None
+    bulk: bool
+    cached: bool
 
 
 class Reply(NamedTuple):
@@ -87,32 +99,25 @@ class Core:
         """How many inputs vLLM has that are not answered."""
         return 0 if self._llm is None else int(self._llm.get_num_unfinished_requests())
 
-    async def ask(
-        self, prompt: Mapping[str, Any], wish: Wish, adapter: str | None, *, bulk: bool, cached: bool
-    ) -> Reply:
-        """One input's answer. Whoever stops waiting takes it out of the engine.
-
-        `cached` says that what was computed of a like beginning may be taken.
-        """
+    async def ask(self, prompt: Mapping[str, Any], wish: Wish, how: How) -> Reply:
+        """One input's answer. Whoever stops waiting takes it out of the engine."""
         from vllm import PoolingParams
         from vllm.v1.engine.exceptions import EngineDeadError
 
         params = PoolingParams(
-            task="embed", skip_reading_prefix_cache=not cached, extra_kwargs=wish._asdict()
+            task="embed", skip_reading_prefix_cache=not how.cached, extra_kwargs=wish._asdict()
         )
-        name, last = uuid4().hex, None
+        name = uuid4().hex
         answers = self._llm.encode(
             prompt,
             params,
             name,
-            lora_request=self._adapters[adapter],
-            priority=_BULK if bulk else 0,
+            lora_request=self._adapters[how.adapter],
+            priority=_BULK if how.bulk else 0,
         )
         try:
-            async for last in answers:
-                pass
-        except EngineDeadError:
-            raise Unavailable(self.died or "the engine has died") from None
+            found = [one async for one in answers]
+            return Reply(found[-1].outputs.data.numpy(), found[-1].prompt_token_ids)
         except asyncio.CancelledError:
             with suppress(EngineDeadError):
                 await self._llm.abort(name)
@@ -122,9 +127,6 @@ class Core:
                 raise Unavailable(died) from None
             _log.exception("an input of %s failed", self._spec.id)
             raise PolyvecError("the model failed on this input") from None
-        if last is None:
-            raise PolyvecError("the model failed on this input")
-        return Reply(last.outputs.data.numpy(), last.prompt_token_ids)
 
     def stop(self) -> None:
         """End vLLM's processes and the thread. May take seconds."""
@@ -138,6 +140,8 @@ class Core:
     ) -> None:
         with _environment(options):
             declare()
+            if find_spec("vllm") is None:
+                raise InvalidConfig("the vllm engine needs vLLM: install polyvec[gpu], or [cpu]")
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.lora.request import LoRARequest
             from vllm.platforms import current_platform
@@ -195,19 +199,20 @@ def _environment(options: EngineOptions) -> Iterator[None]:
     """What vLLM reads from the environment, here and in the processes that it starts."""
     for name, value in _ALWAYS.items():
         os.environ.setdefault(name, value)
-    threads: dict[str, str] = {}
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+    paths = [str(Path(site.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    meant = {**_CHILDREN, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if options.threads is not None:
-        threads = {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    before = {name: os.environ.get(name) for name in threads}
-    os.environ.update(threads)
+        meant["OMP_NUM_THREADS"] = str(options.threads)
+        meant["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    before = {name: os.environ[name] for name in meant if name in os.environ}
+    os.environ.update(meant)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in meant:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 # A foreign border: vLLM's platform and configuration.

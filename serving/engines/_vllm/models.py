@@ -69,11 +69,11 @@ class _Decoder(nn.Module, SupportsLoRA):
     """A backbone of vLLM's under the name `model`, and nothing on top of it."""
 
     is_pooling_model = True
-    packed_modules_mapping: ClassVar = {
+    packed_modules_mapping: ClassVar[dict[str, list[str]]] = {
         "qkv_proj": ["q_proj", "k_proj", "v_proj"],
         "gate_up_proj": ["gate_proj", "up_proj"],
     }
-    embedding_modules: ClassVar = {}
+    embedding_modules: ClassVar[dict[str, str]] = {}
     hf_to_vllm_mapper = WeightsMapper(orig_to_new_prefix={"": _OWN})
     kind: ClassVar[type[nn.Module]]
 
@@ -84,7 +84,9 @@ class _Decoder(nn.Module, SupportsLoRA):
         _pooled(self, vllm_config)
 
     def embed_input_ids(self, input_ids: Tensor) -> Tensor:
-        embedded: Tensor = self.model.embed_input_ids(input_ids)
+        """`[tokens] -> [tokens, hidden]`."""
+        embed: Any = self.model.embed_input_ids
+        embedded: Tensor = embed(input_ids)
         return embedded
 
     def forward(
@@ -94,10 +96,12 @@ class _Decoder(nn.Module, SupportsLoRA):
         intermediate_tensors: object | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
+        """The last layer's states, `[tokens, hidden]`."""
         states: Tensor = self.model(input_ids, positions, intermediate_tensors, inputs_embeds)
         return states
 
     def load_weights(self, weights: Weights) -> set[str]:
+        """The names of the parameters that were filled."""
         named = ((_OWN + name, tensor) for name, tensor in _bare(weights))
         loaded: set[str] = AutoWeightsLoader(self).load_weights(named)
         return loaded
@@ -189,6 +193,7 @@ class PolyvecQwen2_5_VL(Qwen2_5_VLForConditionalGeneration):
         return torch.cat([states, projected], dim=-1)
 
     def load_weights(self, weights: Weights) -> set[str]:
+        """The names of the parameters that were filled."""
         named = ((self._placed(name), tensor) for name, tensor in _bare(weights))
         loaded: set[str] = AutoWeightsLoader(self).load_weights(named)
         bias = f"language_model.{_PROJECTOR}.bias"

@@ -105,6 +105,6 @@ def answer(row: Floats, wish: Wish, tokens: int, spec: ModelSpec) -> Answer:
         size = rows * spec.multi.dimensions
         rest, multi = rest[: len(rest) - size], rest[len(rest) - size :]
         multi = multi.reshape(rows, spec.multi.dimensions)
-    if wish.dense:
+    if wish.dense and wish.spans != []:
         dense = rest.reshape(1 if wish.spans is None else len(wish.spans), -1)
     return Answer(int(row[0]), float(row[1]), dense, multi, sparse)

@@ -19,6 +19,7 @@ from vllm.v1.pool.metadata import PoolingMetadata
 
 from serving.engines._pooling import head
 from serving.engines._vllm.packing import Facts, Wish
+from serving.models.spec import Dense
 
 __all__ = ["SpanPooler"]
 
@@ -71,12 +72,10 @@ class SpanPooler(Pooler):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         self._facts = facts
-        here = torch.device("cpu")
-        with here:
-            heads = (facts.heads, [facts.multi] if facts.multi else [])
-            more = [facts.sparse] if facts.sparse else []
-            built = [head(facts.path, one, here) for one in (*heads, more)]
-        self._heads = [built]  # in a list, or vLLM would look for their weights in the checkpoint
+        multi, sparse = facts.multi, facts.sparse
+        layers = (facts.heads, [multi] if multi else [], [sparse] if sparse else [])
+        # In a tuple, or vLLM would look for their weights in the checkpoint.
+        self._heads = tuple(_built(facts.path, one) for one in layers)
         self._began: float | None = None
 
     def get_supported_tasks(self) -> AbstractSet[PoolingTask]:
@@ -243,7 +242,18 @@ class SpanPooler(Pooler):
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _head(self, which: int, device: torch.device) -> nn.Sequential:
-        return self._heads[0][which].to(device)
+        return self._heads[which].to(device)
+
+
+def _built(path: str, layers: Sequence[Dense]) -> nn.Sequential:
+    """Dense layers in float32, whatever number type and device vLLM is building its model for."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (here := torch.device("cpu")):
+            return head(path, layers, here)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _is_pooled(wish: Wish) -> bool:
@@ -260,4 +270,3 @@ def _gathered(
         return []
     rows = states[torch.tensor([place for _, place in found], device=states.device)].float()
     return [(chunk.running, row) for (chunk, _), row in zip(found, rows, strict=True)]
-

@@ -96,6 +96,8 @@ def read(checkpoint: Checkpoint, entry: Entry) -> ModelSpec:
         pooling=pooling,
         heads=heads,
         normalize=any(kind == "Normalize" for kind, _ in modules),
+        # The mean over a part of the tokens is what it would be alone, unless some are left out.
+        late_chunking=pooling == Pooling(("mean",)),
     )
 
 

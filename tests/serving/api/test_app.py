@@ -221,7 +221,7 @@ async def test_models_have_the_fields_of_openai_jina_and_vllm(http: httpx.AsyncC
     assert default["license"] == default["licence"] == "apache-2.0"
     assert tasked["matryoshka_dimensions"] == [2, 4, 8]
     assert tasked["tasks"] == ["retrieval.query", "retrieval.passage", "separation"]
-    assert default["late_chunking"] is default["sparse"] is False
+    assert tasked["late_chunking"] is tasked["sparse"] is False
     assert default["max_pixels"] is default["multivector_dimensions"] is None
     assert able["late_chunking"] is able["sparse"] is True
     assert (able["input_modalities"], able["least_dimensions"]) == (["text", "image"], 2)

@@ -6,6 +6,7 @@ import pytest
 
 from serving.errors import InvalidConfig, ModelNotFound
 from serving.models.catalog import DEFAULT, KNOWN, Catalog, find
+from serving.models.families import FAMILIES
 from serving.models.spec import ModelSpec
 
 
@@ -44,3 +45,34 @@ def test_the_default_is_known_under_its_full_name() -> None:
 def test_no_two_known_models_share_a_name() -> None:
     names = [name for entry in KNOWN for name in (entry.id, *entry.aliases)]
     assert len(set(names)) == len(names)
+
+
+PUBLISHED = {
+    "jinaai/jina-embeddings-v4": ("jina_v4", "qwen-research", 40),
+    "jinaai/jina-embeddings-v5-text-small": ("jina_v5_text", "cc-by-nc-4.0", 40),
+    "jinaai/jina-embeddings-v5-text-nano": ("jina_v5_text", "cc-by-nc-4.0", 40),
+    "jinaai/jina-embeddings-v3": ("jina_v3", "cc-by-nc-4.0", 40),
+    "jinaai/jina-embeddings-v3-hf": ("jina_v3", "cc-by-nc-4.0", 0),
+    "Qwen/Qwen3-Embedding-0.6B": ("qwen3_embedding", "apache-2.0", 0),
+    "Qwen/Qwen3-Embedding-4B": ("qwen3_embedding", "apache-2.0", 0),
+    "Qwen/Qwen3-Embedding-8B": ("qwen3_embedding", "apache-2.0", 0),
+    "BAAI/bge-m3": ("bge_m3", "mit", 0),
+}
+
+
+@pytest.mark.parametrize("source", PUBLISHED)
+def test_a_published_model_is_known_by_its_short_name(source: str) -> None:
+    entry = find(source.partition("/")[2])
+    assert entry is find(source)
+    assert entry is not None
+    found = entry.family, entry.licence, len(entry.revision or "")
+    assert (entry.source, found) == (source, PUBLISHED[source])
+
+
+def test_every_known_model_has_a_licence_to_show() -> None:
+    """Trap 28."""
+    assert all(entry.licence for entry in KNOWN)
+
+
+def test_every_family_that_is_named_is_there() -> None:
+    assert {entry.family for entry in KNOWN if entry.family} <= set(FAMILIES.names())

@@ -29,6 +29,13 @@ FILES = {
     "2/pytorch_model.bin": b"dense",
     "onnx/model.json": b"not for us",
     "image.png": b"nor this",
+    "adapters/code/adapter_config.json": b"{}",
+    "adapters/code/adapter_model.safetensors": b"an adapter",
+    "colbert_linear.pt": b"a head",
+    "preprocessor_config.json": b"{}",
+    "chat_template.jinja": b"{}",
+    "long.pt": b"nor this",
+    "modeling_x.py": b"nor this",
 }
 
 
@@ -164,14 +171,16 @@ def names(path: Path) -> set[str]:
 def test_only_what_is_needed_is_fetched(hub: list[str]) -> None:
     checkpoint = resolve("org/tiny")
     assert checkpoint.revision == COMMIT
-    other = {"pytorch_model.bin", "onnx/model.json", "image.png"}
+    other = {"pytorch_model.bin", "onnx/model.json", "image.png", "long.pt", "modeling_x.py"}
     assert names(checkpoint.path) == set(FILES) - other
     assert not other & set(hub)
 
 
 def test_a_tokenizer_needs_no_weights(hub: list[str]) -> None:
     found = names(resolve("org/tiny", weights=False).path)
-    assert found == {"config.json", "modules.json", "README.md", "2/config.json"}
+    weights = {name for name in FILES if name.endswith((".safetensors", ".bin"))}
+    other = {"onnx/model.json", "image.png", "long.pt", "modeling_x.py"}
+    assert found == FILES.keys() - weights - other
 
 
 def test_what_was_fetched_is_there_when_the_hub_is_not(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,3 +33,18 @@ def test_a_checkpoint_that_no_family_recognises(
     monkeypatch.setattr(type(loading.FAMILIES), "names", lambda self: ())
     with pytest.raises(ModelUnavailable, match="is of no known family"):
         load_spec(Entry("a", str(build("bert_mean", tmp_path))))
+
+
+def test_a_special_family_wins_over_the_general_one_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (*loading.FAMILIES.names(), "z_special")
+    special = SimpleNamespace(recognises=lambda one: True, read=lambda one, entry: "special")
+    load = type(loading.FAMILIES).load
+    monkeypatch.setattr(type(loading.FAMILIES), "names", lambda self: names)
+    monkeypatch.setattr(
+        type(loading.FAMILIES),
+        "load",
+        lambda self, name: special if name == "z_special" else load(self, name),
+    )
+    assert load_spec(Entry("a", str(build("bert_mean", tmp_path)))) == "special"

@@ -127,6 +127,12 @@ def test_reading_is_quick_and_imports_no_model_library() -> None:
     assert time.perf_counter() - start < 0.05
 
 
+def test_late_chunking_needs_the_mean_over_every_token(folder: Path) -> None:
+    able = [name for name in NAMES if spec_of(folder / name).late_chunking]
+    mean = [name for name in NAMES if spec_of(folder / name).pooling.modes == ("mean",)]
+    assert able == [name for name in mean if name != "bert_skip_prompt"]
+
+
 # Layouts that differ
 
 

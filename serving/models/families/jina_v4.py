@@ -1,0 +1,188 @@
+"""jina-embeddings-v4: Qwen2.5-VL with a projector, and three tasks' adapters in one file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from serving.errors import InvalidConfig, ModelUnavailable
+from serving.models import adapters
+from serving.models.catalog import Entry
+from serving.models.checkpoints import Checkpoint, Facts
+from serving.models.families._facts import context, created, known_adapters, widths
+from serving.models.families._tasks import with_extras
+from serving.models.spec import Adapter, ModelSpec, MultiVector, TaskSpec, Vision
+from serving.models.tensors import Tensor, load
+from serving.models.views import link_weights, made, write_json
+
+__all__ = ["read", "recognises"]
+
+_ARCHITECTURE = "JinaEmbeddingsV4Model"
+# Upstream's prompts are in its code; both sides of text-matching have the query's.
+_TASKS = (
+    TaskSpec("text-matching", "Query: ", adapter="text-matching"),
+    TaskSpec("retrieval.query", "Query: ", adapter="retrieval"),
+    TaskSpec("retrieval.passage", "Passage: ", adapter="retrieval"),
+    TaskSpec("code.query", "Query: ", adapter="code"),
+    TaskSpec("code.passage", "Passage: ", adapter="code"),
+)
+_OPENING, _CLOSING = "<|im_start|>user\n", "<|im_end|>\n"
+_START, _END, _PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
+_IMAGE = f"{_OPENING}{_START}{_PAD}{_END}Describe the image.{_CLOSING}"
+_CONTEXT = 32768  # where upstream's processor cuts; the backbone has more positions
+_PROJECTOR = "multi_vector_projector"
+_LAYERS = re.compile(r"(?:model\.)*(?:language_model\.)?(?:model\.)?layers\.")
+_FITTING = ("model.", "visual.", "lm_head.", f"{_PROJECTOR}.")
+_TOP = ("text_config", "vision_config", "tie_word_embeddings", "dtype", "torch_dtype")
+
+
+def recognises(checkpoint: Checkpoint) -> bool:
+    """Whether config.json names upstream's class."""
+    config = checkpoint.json("config.json", optional=True)
+    return _ARCHITECTURE in config.names("architectures")
+
+
+def read(checkpoint: Checkpoint, entry: Entry) -> ModelSpec:
+    """The facts in the checkpoint's files; `ModelUnavailable` names the file and the reason."""
+    config = checkpoint.json("config.json")
+    text = config.inner("text_config") if "text_config" in config else config
+    dimensions, width = text.required("hidden_size"), config.required(f"{_PROJECTOR}_dim")
+    lora = adapters.described(checkpoint, "adapters")
+    names = config.names("task_names")
+    tasks = with_extras(_TASKS, entry.extra_tasks)
+    known_adapters(checkpoint, tasks, names)
+    vision = _vision(checkpoint, config, entry)
+    path = checkpoint.path
+    if checkpoint.weights:
+        path = made(checkpoint, "jina_v4", partial(_fill, checkpoint, config, lora))
+    has = tuple(
+        Adapter(name, str(path / "adapters" / name) if checkpoint.weights else "", lora.rank)
+        for name in names
+    )
+    return ModelSpec(
+        id=entry.id,
+        aliases=entry.aliases,
+        family="jina_v4",
+        path=str(path),
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+        licence=checkpoint.licence() or entry.licence,
+        created=created(checkpoint),
+        dimensions=dimensions,
+        max_tokens=context(entry, text.required("max_position_embeddings"), _CONTEXT),
+        modalities=("text", "image"),
+        tasks=tasks,
+        default_task="text-matching",
+        matryoshka=widths(entry, config.numbers("matryoshka_dims"), dimensions),
+        default_dimensions=_cut(config, dimensions),
+        normalize=True,
+        adapters=has,
+        multi=MultiVector(width),
+        vision=vision,
+        late_chunking=True,
+        literal=True,
+    )
+
+
+def _cut(config: Facts, dimensions: int) -> int | None:
+    cut = config.whole("truncate_dim")
+    return cut if cut is not None and 0 < cut < dimensions else None
+
+
+def _vision(checkpoint: Checkpoint, config: Facts, entry: Entry) -> Vision:
+    """preprocessor_config.json, of today's layout (`size`) or that of transformers before 5."""
+    facts = checkpoint.json("preprocessor_config.json")
+    size = facts.inner("size")
+    least = facts.whole("min_pixels") or size.required("shortest_edge")
+    most = facts.whole("max_pixels") or size.required("longest_edge")
+    if entry.max_pixels is not None:
+        most = entry.max_pixels
+    if most < least:
+        raise InvalidConfig(f"max_pixels of {entry.id} is {most}; its images have at least {least}")
+    patch = facts.required("patch_size")
+    if patch != config.inner("vision_config").required("patch_size"):
+        raise checkpoint.fault("has another patch_size in preprocessor_config.json and config.json")
+    return Vision(
+        prompt=_IMAGE,
+        opening=_OPENING,
+        closing=_CLOSING,
+        start=_START,
+        end=_END,
+        pad=_PAD,
+        patch=patch,
+        merge=facts.required("merge_size"),
+        temporal=facts.required("temporal_patch_size"),
+        min_pixels=least,
+        max_pixels=most,
+        mean=_colours(facts, "image_mean"),
+        std=_colours(facts, "image_std"),
+        token_multiplier=entry.image_token_multiplier or 1,
+    )
+
+
+def _colours(facts: Facts, key: str) -> tuple[float, float, float]:
+    value = facts.values.get(key)
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) != 3 or not all(isinstance(one, int | float) for one in numbers):
+        raise ModelUnavailable(f"{key} in {facts.name} should be three numbers, not {value!r}")
+    red, green, blue = numbers
+    return float(red), float(green), float(blue)
+
+
+def _fill(checkpoint: Checkpoint, config: Facts, lora: adapters.Lora, view: Path) -> None:
+    places = link_weights(checkpoint, view)
+    strange = sorted(name for name in places if not name.startswith(_FITTING))
+    if strange:
+        raise checkpoint.fault(f"has weights of another layout, {strange[0]} among them")
+    _check_projector(checkpoint, config, places)
+    _write_config(config, view)
+    for task, tensors in _by_task(checkpoint, config.names("task_names"), lora).items():
+        adapters.write(view / "adapters" / task, tensors, lora)
+
+
+def _check_projector(checkpoint: Checkpoint, config: Facts, places: dict[str, str]) -> None:
+    name = f"{_PROJECTOR}.weight"
+    if name not in places:
+        raise checkpoint.fault(f"has no {name} among its weights")
+    found = load(checkpoint, places[name]).get(name)
+    text = config.inner("text_config") if "text_config" in config else config
+    wanted = config.required(f"{_PROJECTOR}_dim"), text.required("hidden_size")
+    if found is None or found.shape != wanted:
+        shape = "nothing" if found is None else f"the shape {list(found.shape)}"
+        raise checkpoint.fault(f"has {shape} for {name} in {places[name]}, not {list(wanted)}")
+
+
+def _write_config(config: Facts, view: Path) -> None:
+    """Upstream repeats the text's settings beside `text_config`; here they are in it alone."""
+    values = dict(config.values)
+    if "text_config" not in config:
+        values["text_config"] = {key: values[key] for key in values if key not in _TOP}
+    kept = {key: values[key] for key in values if key in _TOP or key.endswith("_token_id")}
+    own = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLModel"]}
+    write_json(view / "config.json", {**kept, **own})
+
+
+def _by_task(
+    checkpoint: Checkpoint, tasks: Sequence[str], lora: adapters.Lora
+) -> dict[str, dict[str, Tensor]]:
+    """Every task's factors, under PEFT's names; all tasks have to adapt the same modules."""
+    file = f"adapters/{adapters.WEIGHTS}"
+    found: dict[str, dict[str, Tensor]] = {task: {} for task in tasks}
+    for name, tensor in load(checkpoint, file).items():
+        key = adapters.split(name)
+        if key is None or key.task not in found:
+            raise checkpoint.fault(f"has {name} in {file}, which is of none of its tasks")
+        module = key.module.removeprefix("model.")
+        if match := _LAYERS.match(module):
+            module = f"language_model.layers.{module[match.end() :]}"
+        found[key.task][str(key._replace(module=module))] = tensor
+    every = {name for tensors in found.values() for name in tensors}
+    for task, tensors in found.items():
+        if not tensors:
+            raise checkpoint.fault(f"has no adapter for the task {task!r} in {file}")
+        adapters.check(checkpoint, f"{file} for the task {task!r}", tensors, lora)
+        if missing := sorted(every - tensors.keys()):
+            raise checkpoint.fault(f"lacks {missing[0]} in {file} for the task {task!r}")
+    return found

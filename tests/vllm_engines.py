@@ -1,0 +1,47 @@
+"""vLLM engines, one a model for the whole session: each takes half a minute to start."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+
+import pytest
+
+from serving.engines import ENGINES, EngineOptions
+from serving.engines.vllm import VllmEngine, load
+from serving.models.spec import ModelSpec
+
+__all__ = ["NAMES", "OPTIONS", "close_all", "needs_vllm", "shared_engine"]
+
+OPTIONS = EngineOptions(dtype="float32", threads=1, batch_tokens=128, extra={"max_num_seqs": 32})
+"""A step is shorter than the longest inputs, so that these are computed in chunks."""
+
+NAMES = [
+    pytest.param(one, marks=pytest.mark.timeout(400)) if one == "vllm" else one
+    for one in ENGINES.names()
+]
+"""Every engine, for a fixture's parameters: vLLM's first test starts it, and may take long."""
+
+_started: dict[str, VllmEngine] = {}
+
+
+def needs_vllm() -> None:
+    """Skip the test where vLLM is not installed."""
+    if find_spec("vllm") is None:
+        pytest.skip("vllm is not installed (the extra cpu or gpu)")
+
+
+def shared_engine(spec: ModelSpec) -> VllmEngine:
+    """The engine with that model, started for the first one who asks. Not for closing."""
+    needs_vllm()
+    if spec.id not in _started:
+        _started[spec.id] = load(spec, OPTIONS)
+    return _started[spec.id]
+
+
+def close_all() -> None:
+    """End every engine, all at once."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda engine: asyncio.run(engine.close()), _started.values()))
+    _started.clear()
