@@ -7,10 +7,10 @@ BIN := .venv/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench load clean
+.PHONY: help serve test check bench bench-gpu load clean
 
 help: ## show these verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: ## install what is needed, then serve the default model on http://127.0.0.1:8000 (ARGS=...)
 	@$(PYTHON) deployments/install.py demo auto
@@ -33,6 +33,10 @@ check: ## what pre-commit runs: ruff, mypy, the house tests
 bench: ## measure a running server, in texts per server-CPU-second (URL=..., ARGS="--raw --vs ...")
 	@$(PYTHON) deployments/install.py test
 	@exec $(BIN)/python -m loadtests.bench --url $(URL) $(ARGS)
+
+bench-gpu: ## measure the vLLM engine on this machine's GPU (ARGS="--rounds 5")
+	@$(PYTHON) deployments/install.py test vllm
+	@exec $(BIN)/python -m loadtests.gpu $(ARGS)
 
 load: ## put simulated users on a running server (URL=..., ARGS="-u 64 -t 1m")
 	@$(PYTHON) deployments/install.py load
