@@ -1,14 +1,15 @@
-"""Lets transformers and vLLM start beside a torchvision or torchaudio built for another torch."""
+"""Lets transformers and vLLM start beside libraries that were built for another torch."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["declare"]
+__all__ = ["UNUSED", "declare"]
+
+UNUSED = ("torchaudio", "torchcodec")
+"""What vLLM brings along and nothing here needs: sound and moving pictures."""
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -18,12 +19,13 @@ _kept: list[object] = []
 
 
 def declare() -> None:
-    """Make this process ready, before anything imports torchvision or torchaudio.
+    """Make this process ready, before anything imports transformers or vLLM.
 
     A CUDA build of torchvision beside a CPU build of torch cannot load its operators, and fails at
     import because it looks them up by name: they are declared here, and nothing calls them. Where
-    they do load, the declarations are the same and nothing changes. A torchaudio that cannot be
-    loaded counts as absent, as transformers takes it for granted where it is installed.
+    they do load, the declarations are the same and nothing changes. CUDA builds of the `UNUSED`
+    cannot be loaded either, and whoever finds them installed takes them for granted: they count as
+    absent.
     """
     if _kept:
         return
@@ -38,16 +40,6 @@ def declare() -> None:
         for schema in _SCHEMAS:
             library.define(schema)
         _kept.append(library)  # collected, it would take its declarations along
-    if not _loads("torchaudio"):
+    for name in UNUSED:
         # Python's own mark for a module that is not to be had.
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]
-
-
-def _loads(name: str) -> bool:
-    """Whether a library can be imported, where it is installed at all."""
-    if find_spec(name) is None:
-        return True
-    with suppress(ImportError, OSError):
-        import_module(name)
-        return True
-    return False
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]

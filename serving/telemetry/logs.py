@@ -37,6 +37,7 @@ _LONGEST, _LONGEST_FOREIGN = 8192, 300
 _SECRETS = re.compile(r"\b(pv_[0-9A-Za-z]{10})[0-9A-Za-z]+|(\bBearer\s+)[^\s\"',;]+", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_THEIRS = ("_", "vllm_")  # what Ray and vLLM add to every record
 
 
 @contextmanager
@@ -76,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         if tenant := _tenant.get():
             line["tenant"] = tenant
         for name, value in vars(record).items():
-            if name not in _OWN and name not in line and not name.startswith("_"):  # Ray's
+            if name not in _OWN and name not in line and not name.startswith(_THEIRS):
                 line[name] = _plain(value)
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]

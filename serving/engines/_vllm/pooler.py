@@ -251,7 +251,7 @@ def _built(path: str, layers: Sequence[Dense]) -> nn.Sequential:
     torch.set_default_dtype(torch.float32)
     try:
         with (here := torch.device("cpu")):
-            return head(path, layers, here)
+            return head(path, layers, here).requires_grad_(False)
     finally:
         torch.set_default_dtype(before)
 

@@ -18,7 +18,7 @@ from types import ModuleType
 
 __all__: list[str] = []
 
-_LIBRARIES = frozenset({"torchaudio", "torchvision", "transformers"})
+_LIBRARIES = frozenset({"torchaudio", "torchcodec", "torchvision", "transformers"})
 _HERE = Path(__file__).parent
 
 
