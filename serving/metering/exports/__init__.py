@@ -1,0 +1,102 @@
+"""Usage sent on to a billing system, at least once and each time under the same id.
+
+Several gateways may run the same exports: they take turns in the ledger. A turn that runs out while
+its holder still sends makes repeats, which the other side recognises by their ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from serving.metering.outbox import Turns
+
+__all__ = ["Exporter", "Exports"]
+
+log = logging.getLogger(__name__)
+
+_TURN_S = 60.0
+
+
+class Exporter(Protocol):
+    """One place that usage is sent to."""
+
+    @property
+    def name(self) -> str:
+        """Under which the ledger remembers how far it has come."""
+        ...
+
+    def send(self, now: float) -> int:
+        """Send a bounded part of what is due; how much it was, 0 where nothing is.
+
+        Raises `Unavailable` where the other side did not take it: it will be sent again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Exports:
+    """Runs exporters on a thread of its own until it is closed."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        exporters: Sequence[Exporter],
+        every_s: float = 10.0,
+        retry_max_s: float = 300.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._turns, self._exporters, self._clock = turns, tuple(exporters), clock
+        self._every_s, self._retry_max_s = every_s, retry_max_s
+        self._holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        self._failures = dict.fromkeys((exporter.name for exporter in exporters), 0)
+        self._due = dict.fromkeys(self._failures, 0.0)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="polyvec-exports", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Stop after what is being sent. The rest is sent by the next process."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        for exporter in self._exporters:
+            exporter.close()
+
+    def step(self) -> None:
+        """Give every exporter that is due its turn, to the end of what it has to send."""
+        for exporter in self._exporters:
+            if self._clock() < self._due[exporter.name]:
+                continue
+            try:
+                self._drain(exporter)
+                self._failures[exporter.name] = 0
+            except Exception as error:
+                self._failures[exporter.name] += 1
+                log.error("the export %s stands still: %s", exporter.name, error)
+            wait = self._every_s * 2.0 ** min(self._failures[exporter.name], 32)
+            self._due[exporter.name] = self._clock() + min(wait, self._retry_max_s)
+
+    def _drain(self, exporter: Exporter) -> None:
+        while not self._stop.is_set():
+            now = self._clock()
+            if not self._turns.take_turn(exporter.name, self._holder, now, _TURN_S):
+                return
+            if not exporter.send(now):
+                return
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.step()
+            self._stop.wait(self._every_s)
