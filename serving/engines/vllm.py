@@ -23,9 +23,9 @@ from serving.engines._threaded import STUCK_S
 from serving.engines._vllm.arguments import BATCH_TOKENS
 from serving.engines._vllm.backbones import BACKBONES, read_config, refusal
 from serving.engines._vllm.core import Core, How
-from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part
+from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part, vocabulary
 from serving.engines._vllm.packing import Answer
-from serving.errors import DeadlinePassed, InvalidConfig, Overloaded, Unavailable
+from serving.errors import DeadlinePassed, InvalidConfig, Overloaded, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
 from serving.values import Floats, Output, Prepared, Vectors
 from serving.vectors.matryoshka import shorten, unit
@@ -71,7 +71,7 @@ class VllmEngine:
         config = read_config(spec)
         backbone = BACKBONES[str(config["model_type"])]
         self._spec = spec
-        self._pad = pad_token(config)
+        self._pad, self._vocabulary = pad_token(config), vocabulary(config)
         self._cacheable = backbone.causal and spec.pooling.modes == ("last",)
         self._adapters = frozenset(one.name for one in spec.adapters)
         self._head = head(spec.path, spec.heads, torch.device("cpu"))
@@ -96,6 +96,10 @@ class VllmEngine:
         self._refuse_if_unable()
         if not lengths:
             return self._vectors(prepared, Rest(prepared, []), [], [], monotonic())
+        ids = prepared.ids
+        if ids.size and not 0 <= ids.min() <= ids.max() < self._vocabulary:
+            # vLLM would look it up all the same, and die of it.
+            raise PolyvecError(f"a token id is none of the {self._vocabulary} of {self._spec.id}")
         with self._taken(sum(length or 1 for length in lengths)):
             work = self._core.run(self._job(prepared, lengths, deadline))
             return await asyncio.wrap_future(work)

@@ -14,7 +14,7 @@ from serving.models.spec import ModelSpec
 from serving.values import Ints, Pixels, Prepared
 from serving.vectors.sparse import strongest
 
-__all__ = ["Asked", "asked", "checked", "pad_token", "part"]
+__all__ = ["Asked", "asked", "checked", "pad_token", "part", "vocabulary"]
 
 
 class Asked(NamedTuple):
@@ -77,9 +77,13 @@ def part(one: Asked, found: Answer, output: Any, spec: ModelSpec) -> Part:
 
 def pad_token(config: Mapping[str, Any]) -> int:
     """The token that stands for nothing, as a config.json has it."""
-    text = config.get("text_config") or config
-    pad = text.get("pad_token_id")
+    pad = (config.get("text_config") or config).get("pad_token_id")
     return pad if isinstance(pad, int) and pad >= 0 else 0
+
+
+def vocabulary(config: Mapping[str, Any]) -> int:
+    """How many token ids there are, as a config.json has it."""
+    return int((config.get("text_config") or config)["vocab_size"])
 
 
 def _folded(ids: Ints, pixels: Sequence[Pixels]) -> list[int]:

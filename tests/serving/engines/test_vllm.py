@@ -196,6 +196,16 @@ async def test_a_placeholder_that_is_text_fails_its_own_job_alone(given: Given) 
     assert isinstance(answer, Vectors)
 
 
+@pytest.mark.parametrize("token", [-1, 300])
+async def test_a_token_beyond_the_vocabulary_fails_its_own_job_alone(
+    given: Given, token: int
+) -> None:
+    engine, _ = given("qwen3")
+    with pytest.raises(PolyvecError, match="none of the 300"):
+        await embed(engine, [[10, token]])
+    assert len((await embed(engine, TEXTS)).array) == len(TEXTS)
+
+
 async def nothing_unfinished(engine: vllm.VllmEngine) -> None:
     async with asyncio.timeout(30):
         while engine.unfinished:
