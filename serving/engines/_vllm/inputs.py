@@ -43,7 +43,8 @@ def asked(prepared: Prepared, rest: Rest, ends: Sequence[int], pad: int, now: fl
         )
         prompt: dict[str, Any] = {"prompt_token_ids": _folded(ids, wanted.pixels) or [pad]}
         if wanted.pixels:
-            prompt["multi_modal_data"] = {"image": [one.array for one in wanted.pixels]}
+            # Copies: torch takes arrays that can be written to, which those of Ray's store cannot.
+            prompt["multi_modal_data"] = {"image": [one.array.copy() for one in wanted.pixels]}
         found.append(Asked(prompt, wish, ids.tolist() or [pad]))
     return found
 
