@@ -85,9 +85,6 @@ BATCHES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command: prints a table, and answers with an exit code."""
     args = _parser().parse_args(arguments)
-    from serving.operators import declare
-
-    declare()
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import threading
 import time
@@ -77,9 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", default="/tmp/polyvec-shapes")
     args = parser.parse_args(arguments)
-    from serving.operators import declare
-
-    declare()
     folder = Path(args.folder) / "qwen3-wide"
     if not (folder / "config.json").exists():
         write_qwen3(folder, hidden=1024, layers=1, positions=_LENGTHS[-1])
@@ -144,6 +142,11 @@ async def _compare(ways: dict[str, _Way], tokens: int, rounds: int) -> None:
 
 
 def _stock(spec: ModelSpec) -> Any:  # vLLM's types, which only GPU and CPU extras have
+    # What our engine does for its own processes while it starts them.
+    from serving.engines._vllm import site
+
+    os.environ["PYTHONPATH"] = str(Path(site.__file__).parent)
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB; by default, a share of all memory
     from vllm.config import PoolerConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM

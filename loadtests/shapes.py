@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.upstream.jina_v4 import Shape
-from tests.upstream.jina_v4 import write as write_jina_v4
-from tests.upstream.jina_v5 import write_small
+from serving.operators import declare
+
+declare()  # before what follows imports transformers
+from tests.upstream.jina_v4 import Shape  # noqa: E402
+from tests.upstream.jina_v4 import write as write_jina_v4  # noqa: E402
+from tests.upstream.jina_v5 import write_small  # noqa: E402
 
 __all__ = ["SHAPES", "write", "write_qwen3"]
 

@@ -38,9 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command: prints a table."""
     args = _parser().parse_args(arguments)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from serving.operators import declare
-
-    declare()
     folder = Path(args.folder) / args.shape
     if not (folder / "config.json").exists():
         write(SHAPES[args.shape], folder)
