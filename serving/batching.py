@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 from serving.errors import Overloaded
 from serving.values import ServiceClass
 
-__all__ = ["BULK_EVERY", "Batch", "Queue", "Row", "Ticket"]
+__all__ = ["BULK_EVERY", "Batch", "Queue", "Row", "Ticket", "retry_after_s"]
 
 BULK_EVERY = 8
 """While bulk rows wait, every so many batches one is theirs."""
@@ -257,11 +257,15 @@ class Queue(Generic[T]):
         self._dead = 0
 
     def _retry_after(self, tokens: int) -> float:
-        if not self._served_tokens:
-            return 1.0
         too_many = min(self._tokens, self._tokens + tokens - self._bound)
-        seconds = too_many * self._served_s / self._served_tokens
-        return min(max(seconds, 0.1), _LONGEST_RETRY_S)
+        return retry_after_s(too_many, self._served_tokens, self._served_s)
+
+
+def retry_after_s(too_many: float, served: float, seconds: float) -> float:
+    """Seconds until `too_many` tokens are served, where `served` took `seconds`; 0.1 to 60."""
+    if not served:
+        return 1.0
+    return min(max(too_many * seconds / served, 0.1), _LONGEST_RETRY_S)
 
 
 def _similar(window: list[Row[T]], budget: int) -> tuple[list[Row[T]], list[Row[T]]]:

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serving.errors import InvalidInput, PolyvecError, TokenLimitExceeded
+from serving.errors import DeadlinePassed, InvalidInput, PolyvecError, TokenLimitExceeded
 from serving.models.spec import ModelSpec, Vision
-from serving.values import Floats, Ints, Pixels, Prepared, Ragged, Sparse, Vectors
+from serving.values import Floats, Ints, Output, Pixels, Prepared, Ragged, Sparse, Vectors
+from serving.vectors.matryoshka import shorten
 from serving.vectors.spans import add_sums, means, of_inputs
 
-__all__ = ["Call", "Input", "Part", "Rest", "Results", "Wanted", "admitted"]
+__all__ = ["Call", "Input", "Part", "Rest", "Results", "Wanted", "admitted", "late", "shaped"]
 
 
 class Wanted(NamedTuple):
@@ -67,6 +68,7 @@ class Rest:
 
     def __init__(self, prepared: Prepared, ends: Sequence[int]) -> None:
         inputs, output = len(ends), prepared.output
+        self._output = output
         self._spans = prepared.spans if output.dense else None
         self._vectors = prepared.vectors
         self._totals: Floats | None = None
@@ -92,14 +94,17 @@ class Rest:
             return None
         return means(self._totals, self._spans)
 
-    def ragged(self, width: int) -> Ragged:
-        """The multi-vectors of all the inputs."""
+    def beside(self, spec: ModelSpec) -> tuple[Ragged | None, Sparse | None]:
+        """The multi-vectors and the sparse weights of all the inputs, as far as asked for."""
+        multi = self._ragged(spec.multi.dimensions) if self._output.multi and spec.multi else None
+        return multi, self._sparse() if self._output.sparse else None
+
+    def _ragged(self, width: int) -> Ragged:
         values = [one.multi for one in self._parts if one.multi is not None]
         counts = np.array([len(one) for one in values], np.int32)
         return Ragged(np.concatenate(values or [np.empty((0, width), np.float32)]), counts)
 
-    def sparse(self) -> Sparse:
-        """The sparse weights of all the inputs."""
+    def _sparse(self) -> Sparse:
         entries = [one.sparse for one in self._parts if one.sparse is not None]
         counts = np.array([len(ids) for ids, _ in entries], np.int32)
         ids = [np.empty(0, np.int32), *(ids for ids, _ in entries)]
@@ -134,12 +139,10 @@ class Call:
 
     def vectors(self, spec: ModelSpec, array: Floats, ended: float) -> Vectors:
         """The answer with its dense vectors `array`, once nothing is left."""
-        output, rest, infer_s = self.prepared.output, self.rest, ended - self.began
-        if rest is None:
+        infer_s = ended - self.began
+        if self.rest is None:
             return Vectors(array, self.queue_s, infer_s)
-        multi = rest.ragged(spec.multi.dimensions) if output.multi and spec.multi else None
-        sparse = rest.sparse() if output.sparse else None
-        return Vectors(array, self.queue_s, infer_s, multi, sparse)
+        return Vectors(array, self.queue_s, infer_s, *self.rest.beside(spec))
 
 
 def admitted(spec: ModelSpec, adapters: frozenset[str], prepared: Prepared) -> list[int]:
@@ -165,6 +168,18 @@ def admitted(spec: ModelSpec, adapters: frozenset[str], prepared: Prepared) -> l
     if prepared.pixels:
         _check_pixels(spec, prepared, lengths)
     return lengths
+
+
+def shaped(spec: ModelSpec, array: Floats, output: Output) -> Floats:
+    """The model's full vectors `[n, dimensions]`, as the caller wants them."""
+    if output.dimensions is None and (spec.normalize or not output.normalized):
+        return array
+    return shorten(array, output.dimensions, output.normalized)
+
+
+def late() -> DeadlinePassed:
+    """What is told to a caller whose deadline has passed, to be raised."""
+    return DeadlinePassed("the request's time ran out while it waited for the model")
 
 
 def _check_spans(spans: Ints, lengths: Ints) -> None:

@@ -20,11 +20,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from serving.batching import Batch, Queue, Row, Ticket
-from serving.engines._calls import Call, Input, Rest, Results, admitted
-from serving.errors import DeadlinePassed, InputTooLarge, PolyvecError, Unavailable
+from serving.engines._calls import Call, Input, Rest, Results, admitted, late, shaped
+from serving.errors import InputTooLarge, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
 from serving.values import Floats, Output, Prepared, Vectors
-from serving.vectors.matryoshka import shorten
 
 __all__ = ["STUCK_S", "Broken", "Compute", "OutOfMemory", "ThreadedEngine"]
 
@@ -145,7 +144,7 @@ class ThreadedEngine:
             waited = ticket.rows > 0
             self._queue.drop(ticket)
         if waited:
-            _deliver([(ticket.owner, _late())])
+            _deliver([(ticket.owner, late())])
 
     def _stop(self, reason: str) -> None:
         """Refuse what waits and whatever comes; the thread ends after the batch under way."""
@@ -192,7 +191,7 @@ class ThreadedEngine:
                     self._idle = True
                     self._ready.wait()
                     self._idle = False
-            _send([(call, _late()) for call in batch.late])
+            _send([(call, late()) for call in batch.late])
             if batch.rows:
                 return batch
 
@@ -236,7 +235,7 @@ class ThreadedEngine:
 
     def _done(self, rows: Sequence[_Row], results: Results, ended: float) -> list[_Settled]:
         """Hand each caller its rows; the callers that now have all of theirs."""
-        shaped: dict[Output, Floats] = {}
+        cut: dict[Output, Floats] = {}
         places: dict[Call, tuple[list[int], list[int]]] = {}
         for at, row in enumerate(rows):
             to, of = places.setdefault(row.ticket.owner, ([], []))
@@ -246,9 +245,9 @@ class ThreadedEngine:
         for call, (to, of) in places.items():
             prepared, output = call.prepared, call.prepared.output
             if output.dense and prepared.spans is None:
-                if output not in shaped:
-                    shaped[output] = self._shaped(results.array, output)
-                call.array[to] = shaped[output][of]
+                if output not in cut:
+                    cut[output] = shaped(self._spec, results.array, output)
+                call.array[to] = cut[output][of]
             if call.rest is not None:
                 for place, at in zip(to, of, strict=True):
                     call.rest.take(place, results.parts[at])
@@ -263,7 +262,7 @@ class ThreadedEngine:
         if call.rest is not None and (means := call.rest.means()) is not None:
             assert self._compute is not None
             try:
-                array = self._shaped(self._compute.finish(means), call.prepared.output)
+                array = shaped(self._spec, self._compute.finish(means), call.prepared.output)
             except Broken:
                 raise
             except Exception:
@@ -278,19 +277,10 @@ class ThreadedEngine:
                 self._queue.drop(ticket)
         return [(ticket.owner, error) for ticket in tickets]
 
-    def _shaped(self, array: Floats, output: Output) -> Floats:
-        if output.dimensions is None and (self._spec.normalize or not output.normalized):
-            return array
-        return shorten(array, output.dimensions, output.normalized)
-
 
 def _more(output: Output) -> bool:
     """Whether something else than a dense vector is wanted."""
     return output.multi or output.sparse or not output.dense
-
-
-def _late() -> DeadlinePassed:
-    return DeadlinePassed("the request's time ran out while it waited for the model")
 
 
 def _send(settled: Sequence[_Settled]) -> None:

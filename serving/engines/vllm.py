@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from serving.batching import retry_after_s
 from serving.engines import EngineOptions
-from serving.engines._calls import Rest, admitted
+from serving.engines._calls import Rest, admitted, late, shaped
 from serving.engines._hardware import chosen_device
 from serving.engines._pooling import head
 from serving.engines._threaded import STUCK_S
@@ -25,15 +26,14 @@ from serving.engines._vllm.backbones import BACKBONES, read_config, refusal
 from serving.engines._vllm.core import Core, How
 from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part, vocabulary
 from serving.engines._vllm.packing import Answer
-from serving.errors import DeadlinePassed, InvalidConfig, Overloaded, PolyvecError, Unavailable
+from serving.errors import InvalidConfig, Overloaded, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
 from serving.values import Floats, Output, Prepared, Vectors
-from serving.vectors.matryoshka import shorten, unit
+from serving.vectors.matryoshka import unit
 
 __all__ = ["VllmEngine", "load", "unsuited"]
 
 _QUEUED_BATCHES = 64
-_LONGEST_RETRY_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -142,16 +142,13 @@ class VllmEngine:
 
     def _retry_after(self, tokens: int) -> float:
         """Seconds until there is room, at the rate of tokens since the queue was last empty."""
-        if not self._served:
-            return 1.0
         too_many = min(self._tokens, self._tokens + tokens - self._bound)
-        seconds = too_many * (monotonic() - self._busy_since) / self._served
-        return min(max(seconds, 0.1), _LONGEST_RETRY_S)
+        return retry_after_s(too_many, self._served, monotonic() - self._busy_since)
 
     async def _job(self, prepared: Prepared, lengths: Sequence[int], deadline: float) -> Vectors:
         """In the core's loop: every input of a job at once; vLLM puts them into its steps."""
         if (left := deadline - (now := monotonic())) <= 0:
-            raise _late()
+            raise late()
         job = asyncio.current_task()
         assert job is not None
         self._jobs.add(job)
@@ -164,7 +161,7 @@ class VllmEngine:
             async with asyncio.timeout(left):
                 answers = await asyncio.gather(*tasks)
         except TimeoutError:
-            raise _late() from None
+            raise late() from None
         except asyncio.CancelledError:
             if self._refusal is not None:
                 raise Unavailable(self._refusal) from None
@@ -208,11 +205,7 @@ class VllmEngine:
             array = self._finished(means, output)
         elif answers:
             array = np.concatenate([found.dense for found in answers if found.dense is not None])
-        multi = (
-            rest.ragged(self._spec.multi.dimensions) if output.multi and self._spec.multi else None
-        )
-        sparse = rest.sparse() if output.sparse else None
-        return Vectors(array, max(waits, default=0.0), infer_s, multi, sparse)
+        return Vectors(array, max(waits, default=0.0), infer_s, *rest.beside(self._spec))
 
     def _finished(self, means: Floats, output: Output) -> Floats:
         """Means of spans `[vectors, hidden]` to vectors, as the pooler does with whole inputs."""
@@ -220,16 +213,10 @@ class VllmEngine:
             vectors: Floats = self._head(torch.from_numpy(means)).numpy()
         if self._spec.normalize:
             vectors = unit(vectors)
-        if output.dimensions is None and (self._spec.normalize or not output.normalized):
-            return vectors
-        return shorten(vectors, output.dimensions, output.normalized)
+        return shaped(self._spec, vectors, output)
 
 
 def _noticed(job: asyncio.Task[Vectors]) -> None:
     """A job that fails after its caller has gone fails quietly."""
     if not job.cancelled():
         job.exception()
-
-
-def _late() -> DeadlinePassed:
-    return DeadlinePassed("the request's time ran out while it waited for the model")

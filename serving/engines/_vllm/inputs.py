@@ -43,8 +43,9 @@ def asked(prepared: Prepared, rest: Rest, ends: Sequence[int], pad: int, now: fl
         )
         prompt: dict[str, Any] = {"prompt_token_ids": _folded(ids, wanted.pixels) or [pad]}
         if wanted.pixels:
-            # Copies: torch takes arrays that can be written to, which those of Ray's store cannot.
-            prompt["multi_modal_data"] = {"image": [one.array.copy() for one in wanted.pixels]}
+            # torch takes arrays that can be written to: those of Ray's store are copied.
+            arrays = [np.require(one.array, requirements="W") for one in wanted.pixels]
+            prompt["multi_modal_data"] = {"image": arrays}
         found.append(Asked(prompt, wish, ids.tolist() or [pad]))
     return found
 

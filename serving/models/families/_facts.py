@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
 from serving.errors import InvalidConfig
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint
-from serving.models.spec import TaskSpec
+from serving.models.spec import Adapter, TaskSpec
+from serving.models.views import made
 
-__all__ = ["context", "created", "known_adapters", "widths"]
+__all__ = ["context", "created", "known_adapters", "viewed", "widths"]
 
 _NAME = re.compile(r"\w[\w.-]*")
 
@@ -35,6 +37,20 @@ def widths(entry: Entry, listed: Iterable[int], dimensions: int) -> tuple[int, .
 def created(checkpoint: Checkpoint) -> int:
     """When the checkpoint was written, as a Unix time."""
     return int((checkpoint.path / "config.json").stat().st_mtime)
+
+
+def viewed(
+    checkpoint: Checkpoint, family: str, fill: Callable[[Path], None], ranks: Mapping[str, int]
+) -> tuple[Path, tuple[Adapter, ...]]:
+    """The directory of the checkpoint's view and the adapters in it, of those ranks by name.
+
+    Without weights there is no view: the checkpoint itself, and adapters that lie nowhere.
+    """
+    if not checkpoint.weights:
+        return checkpoint.path, tuple(Adapter(name, "", rank) for name, rank in ranks.items())
+    path = made(checkpoint, family, fill)
+    places = {name: str(path / "adapters" / name) for name in ranks}
+    return path, tuple(Adapter(name, places[name], rank) for name, rank in ranks.items())
 
 
 def known_adapters(

@@ -16,11 +16,11 @@ from serving.models.adapters import Lora
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint, Facts
 from serving.models.families import _stacked
-from serving.models.families._facts import context, created, known_adapters, widths
+from serving.models.families._facts import context, created, known_adapters, viewed, widths
 from serving.models.families._tasks import with_extras
-from serving.models.spec import Adapter, ModelSpec, Pooling, TaskSpec
+from serving.models.spec import ModelSpec, Pooling, TaskSpec
 from serving.models.tensors import Tensor, load, save
-from serving.models.views import link_weights, made, write_json
+from serving.models.views import link_weights, write_json
 
 __all__ = ["read", "recognises"]
 
@@ -71,11 +71,7 @@ def read(checkpoint: Checkpoint, entry: Entry) -> ModelSpec:
     own = (TaskSpec(name, prompt, adapter=name) for name, prompt in prompts.items())
     tasks = with_extras(own, entry.extra_tasks)
     known_adapters(checkpoint, tasks, prompts)
-    path = made(checkpoint, "jina_v3", fill) if checkpoint.weights else checkpoint.path
-    has = tuple(
-        Adapter(name, str(path / "adapters" / name) if checkpoint.weights else "", rank)
-        for name, rank in ranks.items()
-    )
+    path, has = viewed(checkpoint, "jina_v3", fill, ranks)
     return ModelSpec(
         id=entry.id,
         aliases=entry.aliases,

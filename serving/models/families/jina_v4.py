@@ -11,11 +11,11 @@ from serving.errors import InvalidConfig, ModelUnavailable
 from serving.models import adapters
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint, Facts
-from serving.models.families._facts import context, created, known_adapters, widths
+from serving.models.families._facts import context, created, known_adapters, viewed, widths
 from serving.models.families._tasks import with_extras
-from serving.models.spec import Adapter, ModelSpec, MultiVector, TaskSpec, Vision
+from serving.models.spec import ModelSpec, MultiVector, TaskSpec, Vision
 from serving.models.tensors import Tensor, load
-from serving.models.views import link_weights, made, write_json
+from serving.models.views import link_weights, write_json
 
 __all__ = ["read", "recognises"]
 
@@ -54,13 +54,8 @@ def read(checkpoint: Checkpoint, entry: Entry) -> ModelSpec:
     tasks = with_extras(_TASKS, entry.extra_tasks)
     known_adapters(checkpoint, tasks, names)
     vision = _vision(checkpoint, config, entry)
-    path = checkpoint.path
-    if checkpoint.weights:
-        path = made(checkpoint, "jina_v4", partial(_fill, checkpoint, config, lora))
-    has = tuple(
-        Adapter(name, str(path / "adapters" / name) if checkpoint.weights else "", lora.rank)
-        for name in names
-    )
+    fill = partial(_fill, checkpoint, config, lora)
+    path, has = viewed(checkpoint, "jina_v4", fill, dict.fromkeys(names, lora.rank))
     return ModelSpec(
         id=entry.id,
         aliases=entry.aliases,

@@ -12,10 +12,10 @@ from pathlib import Path
 from serving.models import adapters
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint, Facts
-from serving.models.families._facts import context, created, known_adapters, widths
+from serving.models.families._facts import context, created, known_adapters, viewed, widths
 from serving.models.families._tasks import with_extras
-from serving.models.spec import Adapter, ModelSpec, Pooling, TaskSpec
-from serving.models.views import link_weights, made, write_json
+from serving.models.spec import ModelSpec, Pooling, TaskSpec
+from serving.models.views import link_weights, write_json
 
 __all__ = ["read", "recognises"]
 
@@ -48,13 +48,9 @@ def read(checkpoint: Checkpoint, entry: Entry) -> ModelSpec:
     loras = {name: adapters.described(checkpoint, f"adapters/{name}") for name in names}
     tasks = with_extras(_TASKS, entry.extra_tasks)
     known_adapters(checkpoint, tasks, names)
-    path = checkpoint.path
-    if checkpoint.weights:
-        path = made(checkpoint, "jina_v5_text", partial(_fill, checkpoint, config, loras))
-    has = tuple(
-        Adapter(name, str(path / "adapters" / name) if checkpoint.weights else "", lora.rank)
-        for name, lora in loras.items()
-    )
+    fill = partial(_fill, checkpoint, config, loras)
+    ranks = {name: lora.rank for name, lora in loras.items()}
+    path, has = viewed(checkpoint, "jina_v5_text", fill, ranks)
     return ModelSpec(
         id=entry.id,
         aliases=entry.aliases,
