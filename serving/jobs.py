@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from serving.errors import InvalidInput, ModalityNotSupported, TaskNotFound
-from serving.models.spec import ModelSpec, TaskSpec
-from serving.values import Ask, Fused, Image, Item, Job, Output, Pdf, Text
+from serving.models.spec import Listwise, ModelSpec, Pairwise, TaskSpec
+from serving.values import Ask, Fused, Image, Item, Job, Output, Pair, Pdf, ServiceClass, Text
 
 __all__ = ["plan"]
 
@@ -22,10 +22,17 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "clustering": ("clustering", "separation"),
     "image": (),
 }
-_KINDS: dict[type[Item], str] = {Image: "an image", Pdf: "a PDF", Fused: "an image with text"}
+_KINDS: dict[type[Item], str] = {
+    Image: "an image",
+    Pdf: "a PDF",
+    Fused: "an image with text",
+    Pair: "a query with a document",
+}
 
 
-def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
+def plan(
+    spec: ModelSpec, ask: Ask, max_inputs: int, service_class: ServiceClass = "interactive"
+) -> Job:
     """A job that needs nothing but its tokens counted.
 
     Raises `InvalidInput`, `TaskNotFound` or `ModalityNotSupported`, which name field and choices.
@@ -37,8 +44,11 @@ def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
             f"input has {len(ask.items)} items; at most {max_inputs} fit one request", "input"
         )
     media = [(index, item) for index, item in enumerate(ask.items) if type(item) is not Text]
-    for index, item in media:
-        _check_item(spec, index, item, len(ask.items))
+    if spec.reranker is not None:
+        _check_pairs(spec, spec.reranker, ask)
+    else:
+        for index, item in media:
+            _check_item(spec, index, item, ask)
     _check_outputs(spec, ask.output)
     if ask.late_chunking:
         _check_late_chunking(spec, ask, bool(media))
@@ -50,24 +60,46 @@ def plan(spec: ModelSpec, ask: Ask, max_inputs: int) -> Job:
         task=_task(spec, ask),
         output=_output(spec, ask.output),
         truncate=ask.truncate,
-        service_class=ask.service_class,
+        service_class=service_class,
         late_chunking=ask.late_chunking,
         max_pixels=ask.max_pixels,
+        document_tokens=ask.document_tokens,
+        field=ask.field,
     )
 
 
-def _check_item(spec: ModelSpec, index: int, item: Item, items: int) -> None:
-    field = f"input.{index}"
-    if "image" not in spec.modalities:
+def _check_item(spec: ModelSpec, index: int, item: Item, ask: Ask) -> None:
+    field = f"{ask.field}.{index}"
+    if "image" not in spec.modalities or type(item) is Pair:
         raise ModalityNotSupported(
-            f"input {index} is {_KINDS[type(item)]}; "
+            f"{ask.field} {index} is {_KINDS[type(item)]}; "
             f"{spec.id} embeds {' and '.join(spec.modalities)} only",
             field,
         )
-    if items > 1 and type(item) is Pdf:
+    if len(ask.items) > 1 and type(item) is Pdf:
         raise InvalidInput(
-            f"input {index} is a PDF, which must be the only input of its request", field
+            f"{ask.field} {index} is a PDF, which must be the only input of its request", field
         )
+
+
+def _check_pairs(spec: ModelSpec, reranker: Pairwise | Listwise, ask: Ask) -> None:
+    """A cross-encoder takes pairs and nothing else, of the kinds that it has read in training."""
+    kinds = " and ".join(spec.modalities)
+    for index, item in enumerate(ask.items):
+        if not isinstance(item, Pair):
+            raise ModalityNotSupported(
+                f"{spec.id} embeds nothing: it ranks documents by a query (POST /v1/rerank)",
+                "model",
+            )
+        for field, part in (("query", item.query), (f"{ask.field}.{index}", item.document)):
+            if isinstance(part, Image) and "image" not in spec.modalities:
+                named = field.replace(".", " ")
+                raise ModalityNotSupported(
+                    f"{named} is an image; {spec.id} ranks {kinds} only", field
+                )
+        if item.instruction is not None and not reranker.instructed:
+            name = "instruction"
+            raise InvalidInput(f"{spec.id} takes no {name}; leave it out", name)
 
 
 def _check_outputs(spec: ModelSpec, output: Output) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from serving.accounts import Accounts
+from serving.calls import Call
 from serving.engines import Engine
 from serving.errors import DeadlinePassed, PolyvecError, Unavailable
 from serving.jobs import plan
@@ -14,7 +16,8 @@ from serving.limits.gate import Gate
 from serving.models.catalog import Catalog
 from serving.models.spec import ModelSpec
 from serving.preparing import Preparer
-from serving.values import Answer, Ask, Stages
+from serving.tenants import allow
+from serving.values import Answer, Ask, Prepared, Stages, Vectors
 
 __all__ = ["Served", "Service"]
 
@@ -29,39 +32,69 @@ class Served:
 
 
 class Service:
-    """Every model of a gateway, by public id."""
+    """Every model of a gateway, by public id. `accounts` has who may ask, and what they owe."""
 
-    def __init__(self, served: Mapping[str, Served], gate: Gate, max_inputs: int) -> None:
+    def __init__(
+        self,
+        served: Mapping[str, Served],
+        gate: Gate,
+        max_inputs: int,
+        accounts: Accounts | None = None,
+    ) -> None:
         self._served = dict(served)
         self._gate = gate
         self.max_inputs = max_inputs
+        self.accounts = accounts or Accounts()
         self._draining = False
         self.catalog = Catalog([one.spec for one in self._served.values()])
 
-    async def embed(self, ask: Ask, deadline: float) -> Answer:
-        """Vectors for every item of `ask`, before `deadline` (a `time.monotonic()`).
+    async def embed(self, call: Call, ask: Ask) -> Answer:
+        """Vectors for every item of `ask`, before the call's deadline.
 
         Refusals are raised before anything is spent; `DeadlinePassed` and `Unavailable` after.
         """
+        [answer] = await self.run(call, [ask])
+        return answer
+
+    async def run(self, call: Call, asks: Sequence[Ask]) -> list[Answer]:
+        """Several asks of one model as one request: charged together, embedded side by side."""
         if self._draining:
             raise Unavailable("this gateway is stopping; another one answers", 1.0)
-        served = self._served[self.catalog.spec(ask.model).id]
-        job = plan(served.spec, ask, self.max_inputs)
+        served = self._served[self.catalog.spec(asks[0].model).id]
+        spec, tenant = served.spec, call.tenant
+        call.model = spec.id
+        allow(tenant, spec.id, None)
+        jobs = [plan(spec, ask, self.max_inputs, call.wanted_class) for ask in asks]
+        for job in jobs:
+            allow(tenant, spec.id, job.task)
+        call.planned(jobs)
+        self.accounts.arrive(call)
         with self._gate.request():
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
+                async with asyncio.timeout(call.deadline - time.monotonic()):
                     started = time.perf_counter()
-                    prepared = await served.preparer.prepare(job)
+                    prepared = [await served.preparer.prepare(job) for job in jobs]
                     ready = time.perf_counter()
-                    with self._gate.tokens(prepared.usage.total_tokens):
-                        vectors = await served.engine.embed(prepared, deadline)
+                    call.prepared(prepared)
+                    with self._gate.tokens(call.usage.total_tokens):
+                        async with self.accounts.charge(call) as admission:
+                            call.decision, call.admitted = admission.decision, True
+                            vectors = await _embed(served.engine, prepared, call.deadline)
             except TimeoutError as late:
                 raise DeadlinePassed("the request's time ran out before it was embedded") from late
-        done = time.perf_counter()
-        stages = Stages(ready - started, vectors.queue_s, vectors.infer_s, done - ready)
-        return Answer(
-            vectors.array, prepared.usage, stages, vectors.multi, vectors.sparse, prepared.tokens
-        )
+        call.dimensions = vectors[-1].array.shape[1] or spec.dimensions
+        prepare_s, embed_s = ready - started, time.perf_counter() - ready
+        return [
+            Answer(
+                found.array,
+                one.usage,
+                Stages(prepare_s, found.queue_s, found.infer_s, embed_s),
+                found.multi,
+                found.sparse,
+                one.tokens,
+            )
+            for one, found in zip(prepared, vectors, strict=True)
+        ]
 
     @property
     def under_way(self) -> int:
@@ -84,8 +117,22 @@ class Service:
         return {name: why for name, why in zip(self._served, reasons, strict=True) if why}
 
     async def close(self) -> None:
-        """Close every engine."""
+        """Close every engine, and the accounts."""
         await asyncio.gather(*(one.engine.close() for one in self._served.values()))
+        await self.accounts.close()
+
+
+async def _embed(
+    engine: Engine, prepared: Sequence[Prepared], deadline: float
+) -> Sequence[Vectors]:
+    if len(prepared) == 1:
+        return [await engine.embed(prepared[0], deadline)]
+    tasks = [asyncio.ensure_future(engine.embed(one, deadline)) for one in prepared]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _reason(engine: Engine) -> str | None:

@@ -18,6 +18,7 @@ __all__ = [
     "Item",
     "Job",
     "Output",
+    "Pair",
     "Pdf",
     "Pixels",
     "Prepared",
@@ -28,6 +29,7 @@ __all__ = [
     "Text",
     "Usage",
     "Vectors",
+    "parts_of",
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -64,7 +66,29 @@ class Fused:
     parts: tuple[Text | Image, ...]
 
 
-Item: TypeAlias = Text | Image | Pdf | Fused
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and a document, to be scored together by a model that reads both at once.
+
+    `instruction` says what makes a document relevant; None is the model's own.
+    """
+
+    query: Text | Image
+    document: Text | Image
+    instruction: str | None = None
+
+
+Item: TypeAlias = Text | Image | Pdf | Fused | Pair
+
+
+def parts_of(item: Item) -> tuple[Text | Image | Pdf, ...]:
+    """The texts and images that an item is made of."""
+    match item:
+        case Fused(parts):
+            return parts
+        case Pair(query, document):
+            return query, document
+    return (item,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +113,8 @@ class Ask:
 
     `task` is the caller's own word for a task; `role` ("query", "document", …) a weaker hint that
     a model without tasks may ignore. `late_chunking`: the items are chunks of one document.
-    `max_pixels` bounds every image below the model's own bound.
+    `max_pixels` bounds every image below the model's own bound, `document_tokens` every document
+    of a `Pair`. `field` is what the request calls its items.
     """
 
     model: str
@@ -98,9 +123,10 @@ class Ask:
     role: str | None = None
     output: Output = field(default_factory=Output)
     truncate: bool = False
-    service_class: ServiceClass = "interactive"
     late_chunking: bool = False
     max_pixels: int | None = None
+    document_tokens: int | None = None
+    field: str = "input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +141,8 @@ class Job:
     service_class: ServiceClass = "interactive"
     late_chunking: bool = False
     max_pixels: int | None = None
+    document_tokens: int | None = None
+    field: str = "input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +265,8 @@ class Vectors:
 class Answer:
     """A job done: its vectors `[vectors, dimensions]`, what is owed, where the time went.
 
-    `tokens` is the text of every multi-vector's rows, where it was asked for.
+    `tokens` is the text of every multi-vector's rows, where it was asked for; `spans` those of
+    `Prepared`.
     """
 
     vectors: Floats
@@ -246,3 +275,4 @@ class Answer:
     multi: Ragged | None = None
     sparse: Sparse | None = None
     tokens: tuple[tuple[str, ...], ...] | None = None
+    spans: Ints | None = None

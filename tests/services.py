@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +19,9 @@ import numpy as np
 import uvicorn
 from starlette.types import ASGIApp
 
+from serving.accounts import Accounts
 from serving.api.app import ApiSettings, create_app
+from serving.calls import Call
 from serving.engines import Engine
 from serving.errors import PolyvecError
 from serving.limits.gate import Gate
@@ -27,6 +30,7 @@ from serving.models.loading import load_spec
 from serving.models.spec import Dense, ModelSpec, MultiVector, SparseWeights, TaskSpec, Vision
 from serving.preparing import Preparer, text
 from serving.service import Served, Service
+from serving.tenants import LOCAL
 from serving.values import (
     Floats,
     Fused,
@@ -47,6 +51,7 @@ __all__ = [
     "HashEngine",
     "StuckEngine",
     "able",
+    "call",
     "client",
     "everything",
     "listening",
@@ -58,6 +63,12 @@ __all__ = [
 ]
 
 MODEL = "all-MiniLM-L6-v2"
+
+
+def call(seconds: float = 60.0, **facts: object) -> Call:
+    """A call of the local tenant, with some time to run."""
+    known: dict[str, object] = {"tenant": LOCAL, "deadline": time.monotonic() + seconds}
+    return Call("request", "/v1/embeddings", **(known | facts))  # type: ignore[arg-type]
 
 
 class HashEngine:
@@ -222,13 +233,14 @@ def service(
     preparer: Preparer | None = None,
     gate: Gate | None = None,
     max_inputs: int = 2048,
+    accounts: Accounts | None = None,
 ) -> Service:
     """A service of those models (the default model where none is given)."""
     served = {}
     for spec in specs or (minilm()[0],):
         own = minilm()[1] if spec.id == MODEL else CountingPreparer()
         served[spec.id] = Served(spec, preparer or own, engine or HashEngine(spec.dimensions))
-    return Service(served, gate or Gate(1024, 1 << 24), max_inputs)
+    return Service(served, gate or Gate(1024, 1 << 24), max_inputs, accounts)
 
 
 def client(served: Service, settings: ApiSettings | None = None) -> httpx.AsyncClient:

@@ -14,11 +14,21 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.accounts import Accounts
 from serving.api import dialects
 from serving.api.cold import cold_app
 from serving.api.exchange import Exchange
-from serving.api.rendering import REQUEST_ID, request_id
+from serving.api.metrics import Scrape
+from serving.api.rendering import (
+    REQUEST_ID,
+    TENANT,
+    error_body,
+    error_headers,
+    key_of,
+    request_id,
+)
 from serving.api.settings import ApiSettings
+from serving.errors import PolyvecError
 from serving.service import Service
 
 __all__ = ["ApiSettings", "App", "create_app"]
@@ -30,11 +40,16 @@ class App:
     """The ASGI app. `fastapi` is the app behind it, which has every route and describes them."""
 
     def __init__(
-        self, fastapi: FastAPI, hot: dict[tuple[str, str], ASGIApp], settings: ApiSettings
+        self,
+        fastapi: FastAPI,
+        hot: dict[tuple[str, str], ASGIApp],
+        accounts: Accounts,
+        settings: ApiSettings,
     ) -> None:
         self.fastapi = fastapi
-        self._hot = hot
+        self._hot, self._accounts = hot, accounts
         self._writes_request_id = settings.writes_request_id
+        self._open = _open_paths(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection scope: HTTP or lifespan."""
@@ -44,15 +59,19 @@ class App:
             if root and path.startswith(root):
                 path = path[len(root) :]
             hot = self._hot.get((scope["method"], path))
-            await (hot or self._cold)(scope, receive, send)
+            if hot is not None:
+                await hot(scope, receive, send)
+            else:
+                await self._cold(scope, path, receive, send)
         elif scope["type"] == "lifespan":
             await _live(receive, send)
         else:
             await self.fastapi(scope, receive, send)
 
-    async def _cold(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _cold(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        request = scope[REQUEST_ID] = request_id(dict(scope["headers"]).get(b"x-request-id"))
+        sent: dict[bytes, bytes] = dict(scope["headers"])
+        request = scope[REQUEST_ID] = request_id(sent.get(b"x-request-id"))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,10 +83,36 @@ class App:
             await send(message)
 
         try:
+            if not path.startswith(self._open):
+                scope[TENANT] = self._accounts.identify(*key_of(sent))
             await self.fastapi(scope, receive, send_with_headers)
+        except PolyvecError as refused:
+            await _refuse(send_with_headers, refused, request)
         except Exception:
             # Starlette has answered already, and raises again for the log.
             log.exception("%s failed", request.decode())
+
+
+def _open_paths(settings: ApiSettings) -> tuple[str, ...]:
+    """Beginnings of the paths that need no key."""
+    switched = {
+        "/v1/models": settings.open_models,
+        "/metrics": settings.open_metrics,
+        "/docs": settings.open_docs,
+        "/openapi.json": settings.open_docs,
+    }
+    return ("/live", "/ready", "/health", *(path for path, on in switched.items() if on))
+
+
+async def _refuse(send: Send, error: PolyvecError, request: bytes) -> None:
+    body = error_body(error, request)
+    headers = [
+        *error_headers(error),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -78,11 +123,17 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-def create_app(service: Service, settings: ApiSettings) -> App:
-    """The app that serves `service`, with every dialect of the folder."""
-    routes = dialects.routes()
+def create_app(service: Service, settings: ApiSettings, scrape: Scrape | None = None) -> App:
+    """The app that serves `service`, with every dialect of the folder.
+
+    `scrape` gives what `/metrics` shows; without it, the service's own telemetry does.
+    """
+    routes, accounts = dialects.routes(), service.accounts
     hot: dict[tuple[str, str], ASGIApp] = {
-        (route.method, route.path): Exchange(partial(route.answer, service), settings)
+        (route.method, route.path): Exchange(
+            partial(route.answer, service), route.path, accounts, settings
+        )
         for route in routes
     }
-    return App(cold_app(service, settings, routes, hot), hot, settings)
+    cold = cold_app(service, settings, routes, hot, scrape)
+    return App(cold, hot, accounts, settings)

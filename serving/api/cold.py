@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import __version__
 from serving.api.describe import document, error_responses, operation
+from serving.api.metrics import Scrape, mount_metrics
 from serving.api.models import entry, find, listing
 from serving.api.probes import mount_probes
 from serving.api.rendering import REQUEST_ID, error_headers, error_value
@@ -36,6 +37,7 @@ def cold_app(
     settings: ApiSettings,
     routes: Sequence[Route],
     hot: Mapping[tuple[str, str], ASGIApp],
+    scrape: Scrape | None,
 ) -> FastAPI:
     """The FastAPI app, which has every route: those in `hot` it only describes and hands on."""
     app = FastAPI(
@@ -53,6 +55,7 @@ def cold_app(
         _mount(app, route, hot[route.method, route.path])
     _mount_models(app, service)
     mount_probes(app, service, settings.probe_timeout_s)
+    mount_metrics(app, service.accounts.telemetry, scrape)
     _mount_documents(app, routes)
     for kind in (HTTPException, PolyvecError, Exception):
         app.add_exception_handler(kind, _failed)

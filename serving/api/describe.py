@@ -16,20 +16,28 @@ from serving.errors import (
     BodyTimeout,
     BodyTooLarge,
     BrokenBody,
+    ConcurrencyExceeded,
     DeadlinePassed,
+    Forbidden,
+    ImageLimitExceeded,
     InputTooLarge,
     InvalidInput,
+    InvalidKey,
     MediaInvalid,
     MediaTooLarge,
     MediaUnreachable,
     MethodNotAllowed,
+    MissingKey,
     ModalityNotSupported,
     ModelNotFound,
+    MonthlyLimitExceeded,
     Overloaded,
     PolyvecError,
+    RequestLimitExceeded,
     ResourceNotFound,
     TaskNotFound,
     TokenLimitExceeded,
+    TokenRateExceeded,
     Unavailable,
 )
 
@@ -49,6 +57,17 @@ _ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
             ModalityNotSupported(f"input 0 is an image; {_MODEL} embeds text only", "input.0"),
             TokenLimitExceeded(f"input 0 has 900 tokens; {_MODEL} takes 256", "input.0"),
         ),
+    ),
+    401: (
+        "No key, or one that is not known",
+        (
+            MissingKey("no API key was sent; send it as Authorization: Bearer <key>"),
+            InvalidKey("Invalid API key: it is not known here"),
+        ),
+    ),
+    403: (
+        "Known, but not allowed to use that",
+        (Forbidden(f"this API key may not use the model 'x'; it may use {_MODEL}", "model"),),
     ),
     404: (
         "No such model or path",
@@ -79,6 +98,16 @@ _ERRORS: dict[int, tuple[str, tuple[PolyvecError, ...]]] = {
             MediaUnreachable("input.0 is an address, and none are fetched here", "input.0"),
         ),
     ),
+    429: (
+        "A quota refuses; nothing is charged, and `retry-after` says when the same request fits",
+        (
+            RequestLimitExceeded("the limit is 60 requests per minute …", None, 1.0),
+            TokenRateExceeded("the limit is 1000 tokens per minute …", None, 12.5),
+            ImageLimitExceeded("the limit is 30 images per minute …", None, 2.0),
+            ConcurrencyExceeded("the limit is 2 requests at the same time …", None, 1.0),
+            MonthlyLimitExceeded("the limit is 1000000 tokens per calendar month …"),
+        ),
+    ),
     500: ("Something failed on our side", (PolyvecError("something failed on our side …"),)),
     503: (
         "Not now; `retry-after` says when",
@@ -100,8 +129,14 @@ _PARAMETERS: list[Described] = [
     {
         "name": "x-service-class",
         "in": "header",
-        "description": "`bulk` work waits for `interactive` work.",
-        "schema": {"type": "string", "enum": ["interactive", "bulk"], "default": "interactive"},
+        "description": "`bulk` work waits for `interactive` work; the default is the tenant's.",
+        "schema": {"type": "string", "enum": ["interactive", "bulk"]},
+    },
+    {
+        "name": "idempotency-key",
+        "in": "header",
+        "description": "The same body under the same key is billed once, however often it is sent.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
     {
         "name": "x-request-timeout-ms",

@@ -15,31 +15,34 @@ from typing import TypeVar
 
 from starlette.types import Receive, Scope, Send
 
+from serving.accounts import Accounts
 from serving.api.body import ClientGone, read_body
-from serving.api.rendering import Headers, error_body, error_headers, request_id, timing_headers
+from serving.api.rendering import (
+    Headers,
+    error_body,
+    error_headers,
+    key_of,
+    request_id,
+    timing_headers,
+)
 from serving.api.settings import ApiSettings
+from serving.calls import Call
 from serving.errors import BodyTimeout, InvalidInput, PolyvecError
+from serving.limits.headers import rate_headers
+from serving.telemetry.logs import about, name_tenant
 from serving.values import ServiceClass, Stages
 
-__all__ = ["Call", "Exchange", "Reply", "Verb"]
+__all__ = ["Exchange", "Reply", "Verb"]
 
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
-_CLASSES: dict[bytes | None, ServiceClass] = {
-    None: "interactive",
+_CLASSES: dict[bytes | None, ServiceClass | None] = {
+    None: None,
     b"interactive": "interactive",
     b"bulk": "bulk",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that has arrived whole; `deadline` is a `time.monotonic()`."""
-
-    body: bytes
-    deadline: float
-    service_class: ServiceClass = "interactive"
+_LONGEST_KEY = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,43 +58,72 @@ Verb = Callable[[Call], Coroutine[None, None, Reply]]
 
 
 class Exchange:
-    """An ASGI app around one verb."""
+    """An ASGI app around one verb, whose route is `endpoint`."""
 
-    def __init__(self, verb: Verb, settings: ApiSettings) -> None:
-        self._verb, self._settings = verb, settings
+    def __init__(
+        self, verb: Verb, endpoint: str, accounts: Accounts, settings: ApiSettings
+    ) -> None:
+        self._verb, self._endpoint = verb, endpoint
+        self._accounts, self._settings = accounts, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, run the verb, answer. Nobody is answered where the client has gone."""
+        """Ask who it is, read the body, run the verb, answer; nobody where the client has gone."""
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request = request_id(headers.get(b"x-request-id"))
-        status, own = 200, []
-        stages, encode_s = Stages(), 0.0
-        try:
-            reply = await self._reply(headers, receive)
-            body, stages, encode_s = reply.body, reply.stages, reply.encode_s
-        except ClientGone:
-            return
-        except PolyvecError as error:
-            if error.status >= 500:
-                log.warning("%s %s: %s", request.decode(), error.code, error.message)
-            status, body, own = error.status, error_body(error, request), error_headers(error)
-            if isinstance(error, BodyTimeout):
-                own.append((b"connection", b"close"))
-        except Exception:
-            log.exception("%s failed", request.decode())
-            status, body = 500, error_body(_unexpected(), request)
-        own += timing_headers(stages, encode_s, time.perf_counter() - began)
-        if self._settings.writes_request_id:
-            own.append((b"x-request-id", request))
-        await _send(send, status, own, body)
+        call = Call(request_id(headers.get(b"x-request-id")).decode(), self._endpoint)
+        with about(call.id):
+            try:
+                status, body, own = await self._answer(call, headers, receive, began)
+            except (ClientGone, asyncio.CancelledError) as gone:
+                self._accounts.gone(call, time.perf_counter() - began)
+                if isinstance(gone, ClientGone):
+                    return
+                raise
+            if call.decision is not None:
+                own += rate_headers(call.decision)
+            if call.repeated:
+                own.append((b"idempotent-replayed", b"true"))
+            if self._settings.writes_request_id:
+                own.append((b"x-request-id", call.id.encode()))
+            await _send(send, status, own, body)
 
-    async def _reply(self, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
+    async def _answer(
+        self, call: Call, headers: Mapping[bytes, bytes], receive: Receive, began: float
+    ) -> tuple[int, bytes, Headers]:
+        """Status, body and headers; what the call owes is counted when this returns."""
+        accounts, error = self._accounts, _unexpected()
+        try:
+            reply = await self._reply(call, headers, receive)
+        except ClientGone:
+            raise
+        except PolyvecError as known:
+            if known.status >= 500:
+                log.warning("%s %s: %s", call.id, known.code, known.message)
+            error = known
+        except Exception:
+            log.exception("%s failed", call.id)
+        else:
+            total_s = time.perf_counter() - began
+            await accounts.answered(call, total_s, reply.stages, reply.encode_s)
+            return 200, reply.body, timing_headers(reply.stages, reply.encode_s, total_s)
+        total_s = time.perf_counter() - began
+        accounts.failed(call, error, total_s)
+        own = error_headers(error) + timing_headers(Stages(), 0.0, total_s)
+        if isinstance(error, BodyTimeout):
+            own.append((b"connection", b"close"))
+        if call.decision is None:
+            call.decision = await accounts.standing(call)
+        return error.status, error_body(error, call.id.encode()), own
+
+    async def _reply(self, call: Call, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         settings = self._settings
-        deadline = time.monotonic() + _allowed_s(headers, settings.request_timeout_s)
-        service_class = _service_class(headers)
-        body = await read_body(receive, headers, settings.body_bytes, settings.body_timeout_s)
-        work = self._verb(Call(body, deadline, service_class))
+        call.tenant = self._accounts.identify(*key_of(headers))
+        name_tenant(call.tenant.id)
+        call.deadline = time.monotonic() + _allowed_s(headers, settings.request_timeout_s)
+        call.service_class = _service_class(headers)
+        call.idempotency_key = _idempotency_key(headers)
+        call.body = await read_body(receive, headers, settings.body_bytes, settings.body_timeout_s)
+        work = self._verb(call)
         if settings.watch_disconnects:
             return await _while_connected(receive, work)
         return await work
@@ -122,11 +154,19 @@ def _allowed_s(headers: Mapping[bytes, bytes], most_s: float) -> float:
     return min(most_s, int(sent) / 1000)
 
 
-def _service_class(headers: Mapping[bytes, bytes]) -> ServiceClass:
-    found = _CLASSES.get(headers.get(b"x-service-class"))
-    if found is None:
+def _service_class(headers: Mapping[bytes, bytes]) -> ServiceClass | None:
+    sent = headers.get(b"x-service-class")
+    if sent not in _CLASSES:
         raise InvalidInput("x-service-class must be interactive or bulk", "x-service-class")
-    return found
+    return _CLASSES[sent]
+
+
+def _idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:
+    sent = headers.get(b"idempotency-key")
+    if sent is not None and not 1 <= len(sent) <= _LONGEST_KEY:
+        name = "idempotency-key"
+        raise InvalidInput(f"{name} must have 1 to {_LONGEST_KEY} characters", name)
+    return None if sent is None else sent.decode("latin-1")
 
 
 async def _while_connected(receive: Receive, work: Awaitable[_Result]) -> _Result:

@@ -27,15 +27,19 @@ def mount_probes(app: FastAPI, service: Service, timeout_s: float) -> None:
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> JSONResponse:
-        """200 when every model answers, 503 with the reasons until then."""
+        """200 when every model answers, 503 with the reasons until then.
+
+        `problems` are of parts without which requests are answered all the same.
+        """
         reasons = await _reasons(service, timeout_s)
+        problems = service.accounts.problems()
         if not reasons:
-            return JSONResponse({"status": "ok"})
+            return JSONResponse({"status": "ok"} | ({"problems": problems} if problems else {}))
         why = "; ".join(f"{model}: {reason}" for model, reason in reasons.items())
         error = Unavailable(f"not ready: {why}")
         headers = {name.decode(): value.decode() for name, value in error_headers(error)}
         body = error_value(error, request.scope.get(REQUEST_ID, b""))
-        return JSONResponse(body | {"reasons": reasons}, 503, headers)
+        return JSONResponse(body | {"reasons": reasons, "problems": problems}, 503, headers)
 
     async def health() -> JSONResponse:
         """Always 200 while we answer, as Jina's; `degraded` says which model does not, and why."""

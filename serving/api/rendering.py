@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import getrandbits
 from typing import TypeAlias
 
 import orjson
 
 from serving.api.fields import shortened
-from serving.errors import InvalidInput, PolyvecError
+from serving.errors import InvalidInput, LimitExceeded, PolyvecError
+from serving.limits.refusing import decision_of
 from serving.values import Stages
 
 __all__ = [
     "REQUEST_ID",
+    "TENANT",
     "Headers",
     "error_body",
     "error_headers",
     "error_value",
+    "key_of",
     "request_id",
     "timing_headers",
 ]
@@ -32,6 +35,9 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 REQUEST_ID = "polyvec.request_id"
 """The key of an ASGI scope that holds the request's id, as bytes."""
+
+TENANT = "polyvec.tenant"
+"""The key of an ASGI scope that holds the request's `Tenant`, where the route is guarded."""
 
 _TIMING = b"prepare;dur=%.2f, queue;dur=%.2f, infer;dur=%.2f, encode;dur=%.2f, total;dur=%.2f"
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -43,6 +49,11 @@ def request_id(sent: bytes | None) -> bytes:
     if sent is not None and _SANE_ID.fullmatch(sent):
         return sent
     return b"%032x" % getrandbits(128)
+
+
+def key_of(headers: Mapping[bytes, bytes]) -> tuple[bytes | None, bytes | None]:
+    """What a request says of who sent it: `authorization`, and a key's own header."""
+    return headers.get(b"authorization"), headers.get(b"x-api-key") or headers.get(b"api-key")
 
 
 def error_body(error: PolyvecError, request: bytes) -> bytes:
@@ -80,7 +91,14 @@ def _problems(error: PolyvecError) -> Sequence[tuple[str, str, str, object]]:
 
 
 def error_headers(error: PolyvecError) -> Headers:
-    """When to come back, on a refusal that is not for ever."""
+    """When to come back, on a refusal that is not for ever; and for 401 what is wanted.
+
+    Not for a refusal of the quotas: `serving.limits.headers` says that with their standing.
+    """
+    if error.status == 401:
+        return [(b"www-authenticate", b"Bearer")]
+    if isinstance(error, LimitExceeded) and decision_of(error) is not None:
+        return []
     seconds = error.retry_after_s
     if seconds is None or error.status not in (429, 503):
         return []

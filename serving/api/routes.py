@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from serving.api.exchange import Call, Reply
+from serving.api.exchange import Reply
+from serving.calls import Call
 from serving.service import Service
 
 __all__ = ["Answerer", "Route"]
@@ -30,4 +31,4 @@ class Route:
     request: type[BaseModel]
     response: type[BaseModel]
     examples: Mapping[str, dict[str, object]] = field(default_factory=dict)
-    errors: tuple[int, ...] = (400, 404, 408, 413, 422, 500, 503, 504)
+    errors: tuple[int, ...] = (400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504)

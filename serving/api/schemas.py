@@ -302,9 +302,10 @@ class ModelList(BaseModel):
 
 
 class Live(BaseModel):
-    """It answers."""
+    """It answers; `problems` are of parts that it can do without for now."""
 
     status: Literal["ok"]
+    problems: dict[str, str] = Field(default_factory=dict)
 
 
 class Health(BaseModel):
@@ -318,3 +319,4 @@ class Unready(ErrorBody):
     """The error body of a server that is not ready, with the reason by model."""
 
     reasons: dict[str, str]
+    problems: dict[str, str]

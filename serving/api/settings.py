@@ -14,6 +14,8 @@ class ApiSettings:
     `watch_disconnects` stops the work of a caller that has gone; turn it off where the server that
     runs the app cancels it by itself (Ray Serve does). `writes_request_id` adds `x-request-id` to
     responses; turn it off where the server does so (Ray Serve does, with the same id).
+
+    `open_models`, `open_metrics` and `open_docs` let those routes be asked without a key.
     """
 
     body_bytes: int = 32 * 1024 * 1024
@@ -22,3 +24,6 @@ class ApiSettings:
     probe_timeout_s: float = 5.0
     watch_disconnects: bool = True
     writes_request_id: bool = True
+    open_models: bool = False
+    open_metrics: bool = False
+    open_docs: bool = False

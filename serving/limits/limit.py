@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeAlias, cast
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from serving.errors import InvalidConfig
 
-__all__ = ["LARGEST", "Bucket", "BucketName", "Limits", "read_limits"]
+__all__ = ["LARGEST", "Bucket", "BucketName", "Limits"]
 
 BucketName: TypeAlias = Literal["requests", "tokens", "images", "concurrency", "month"]
 
@@ -60,14 +60,6 @@ class Limits:
         """What a request for `model` is counted in, in the order of `BucketName`."""
         return self._own.get(model, self._shared)
 
-    def over(self, plan: Limits) -> Limits:
-        """These numbers where they are given, else the plan's; the same for every model."""
-        given = {key: getattr(self, key) for key in _NAMES if getattr(self, key) is not None}
-        models = dict(plan.models)
-        for model, own in self.models.items():
-            models[model] = own.over(models.get(model, Limits()))
-        return replace(plan, models=models, **given)
-
     def _of(self, model: str, own: Limits) -> tuple[Bucket, ...]:
         apart = {bucket.name: bucket for bucket in _buckets(own, f":{model}")}
         shared = {bucket.name: bucket for bucket in self._shared}
@@ -89,30 +81,3 @@ def _buckets(limits: Limits, suffix: str) -> list[Bucket]:
     return [
         Bucket(name, limit, name + suffix) for name, limit in numbers.items() if limit is not None
     ]
-
-
-def read_limits(values: object, path: str) -> Limits:
-    """Limits from what a file says at `path`; `InvalidConfig` names the key and the choices."""
-    if not isinstance(values, Mapping):
-        raise InvalidConfig(f"{path} is a mapping of limits, not {values!r}")
-    known = [one.name for one in fields(Limits) if one.init]
-    for key, value in values.items():
-        if key not in known:
-            raise InvalidConfig(f"{path}.{key} is not a limit; there are {', '.join(known)}")
-        if key != "models" and value is not None and type(value) is not int:
-            raise InvalidConfig(f"{path}.{key} is a whole number, not {value!r}")
-    models = values.get("models") or {}
-    if not isinstance(models, Mapping):
-        raise InvalidConfig(f"{path}.models is a mapping of model to limits, not {models!r}")
-    read = {str(name): _read_model(own, f"{path}.models.{name}") for name, own in models.items()}
-    numbers = {key: cast("int | None", values.get(key)) for key in _NAMES}
-    try:
-        return Limits(**numbers, models=read)
-    except InvalidConfig as wrong:
-        raise InvalidConfig(f"{path}.{wrong.message}") from wrong
-
-
-def _read_model(values: object, path: str) -> Limits:
-    if isinstance(values, Mapping) and "models" in values:
-        raise InvalidConfig(f"{path}.models is not a limit: a model has no models")
-    return read_limits(values, path)

@@ -24,6 +24,7 @@ from serving.limits.stores import RateStore
 __all__ = ["Admission", "Limiter"]
 
 _NOTHING = Decision(source="nowhere")
+_CLAIMS = 65_536
 
 
 class Limiter:
@@ -47,6 +48,7 @@ class Limiter:
         self._observer: Observer = observer or Unobserved()
         self._refusals = Refusals(clock)
         self._own, self._number = uuid.uuid4().hex[:16], count()
+        self._claimed: dict[tuple[str, str], None] = {}
 
     def arrive(self, tenant: str, limits: Limits, model: str) -> None:
         """Raise what `admit` would for the least of requests, where that is known without asking.
@@ -72,6 +74,20 @@ class Limiter:
         """What the tenant has left for `model`, in every bucket. Charges nothing."""
         charges = tuple(Charge(bucket, 0) for bucket in limits.buckets(model))
         return await self._store.take(Spending(tenant, charges)) if charges else _NOTHING
+
+    async def claim(self, tenant: str, name: str) -> bool:
+        """Whether nobody has claimed that name of this tenant before, in any gateway.
+
+        A store remembers it for a minute, this process for its latest 65 536.
+        """
+        known = (tenant, name)
+        if known in self._claimed:
+            return False
+        self._claimed[known] = None
+        if len(self._claimed) > _CLAIMS:
+            del self._claimed[next(iter(self._claimed))]
+        once = Charge(Bucket("requests", 1, f"claim:{name}"), 1)
+        return (await self._store.take(Spending(tenant, (once,)))).refusal is None
 
     async def close(self) -> None:
         """Close the store."""

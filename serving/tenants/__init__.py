@@ -12,12 +12,10 @@ from serving.telemetry import SILENT, Telemetry
 from serving.tenants.directory import LocalDirectory, TenantDirectory, TenantsState
 from serving.tenants.file import FileDirectory
 from serving.tenants.observing import observe
-from serving.tenants.tenant import LOCAL, Plan, Quota, Tenant, allow
+from serving.tenants.tenant import LOCAL, Tenant, allow
 
 __all__ = [
     "LOCAL",
-    "Plan",
-    "Quota",
     "Tenant",
     "TenantDirectory",
     "TenantsState",

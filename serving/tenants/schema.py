@@ -27,8 +27,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import InvalidConfig
+from serving.limits.limit import LARGEST, Limits
 from serving.tenants.keys import is_hash
-from serving.tenants.tenant import RESERVED, Names, Plan, Quota, Tenant
+from serving.tenants.tenant import RESERVED, Names, Tenant
 from serving.values import ServiceClass
 
 __all__ = ["KeyEntry", "TenantEntry", "TenantsFile", "parse_tenants", "read_yaml"]
@@ -53,8 +54,8 @@ def _moment(value: object) -> object:
 
 
 _Moment = Annotated[datetime, BeforeValidator(_moment)]
-# 0 is nothing at all. The bound is that of `serving.limits`, whose stores count in doubles.
-_Count = Annotated[int, Field(ge=0, le=100_000_000_000)]
+# 0 is nothing at all.
+_Count = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class _Numbers(_Strict):
@@ -66,7 +67,7 @@ class _Numbers(_Strict):
 
     def given(self) -> dict[str, int | None]:
         """The numbers that were written, a null among them."""
-        return {k: getattr(self, k) for k in self.model_fields_set if k in Quota.__slots__}
+        return {k: getattr(self, k) for k in self.model_fields_set if k in _Numbers.model_fields}
 
 
 class _PlanEntry(_Numbers):
@@ -141,7 +142,8 @@ class TenantsFile(_Strict):
         return Tenant(
             id=name,
             name=entry.name or name,
-            plan=self._plan(entry, names),
+            plan=entry.plan,
+            limits=self._limits(entry, names),
             models=None if entry.models is None else _named(entry.models, names),
             tasks=None if entry.tasks is None else frozenset(entry.tasks),
             service_class=entry.service_class,
@@ -149,17 +151,15 @@ class TenantsFile(_Strict):
             key_id=key_id,
         )
 
-    def _plan(self, entry: TenantEntry, names: Mapping[str, str]) -> Plan:
+    def _limits(self, entry: TenantEntry, names: Mapping[str, str]) -> Limits:
         plan = self.plans.get(entry.plan, _PlanEntry())
-        models: dict[str, dict[str, int | None]] = {}
+        models: dict[str, dict[str, Any]] = {}  # keywords of `Limits`
         for source in (plan, entry.limits):
             for model, numbers in source.models.items():
                 models.setdefault(names.get(model, model), {}).update(numbers.given())
-        return Plan(
-            name=entry.plan,
-            quota=Quota(**{**plan.given(), **entry.limits.given()}),
-            models={model: Quota(**numbers) for model, numbers in models.items()},
-        )
+        own = {model: Limits(**numbers) for model, numbers in models.items()}
+        shared: dict[str, Any] = plan.given() | entry.limits.given()
+        return Limits(**shared, models=own)
 
 
 def _named(models: list[str], names: Mapping[str, str]) -> Names:

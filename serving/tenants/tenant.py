@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from serving.errors import Forbidden
+from serving.limits.limit import Limits
 from serving.values import ServiceClass
 
-__all__ = ["LOCAL", "RESERVED", "Names", "Plan", "Quota", "Tenant", "allow"]
+__all__ = ["LOCAL", "RESERVED", "Names", "Tenant", "allow"]
 
 Names: TypeAlias = frozenset[str]
 
@@ -18,42 +19,8 @@ RESERVED = ("none", "other")
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
-    """How much a tenant may use: None is no limit, 0 nothing at all. Months are those of UTC."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent_requests: int | None = None
-    images_per_minute: int | None = None
-    monthly_tokens: int | None = None
-
-    def over(self, other: Quota) -> Quota:
-        """The numbers of this one where it has any, and of `other` where it has none."""
-        mine = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Quota(**{k: getattr(other, k) if v is None else v for k, v in mine.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A name, the numbers for all models together, and the numbers of single models.
-
-    A number of a single model stands in the place of the general one for requests to that model;
-    what a model's quota leaves out (None) stays with the general one.
-    """
-
-    name: str = ""
-    quota: Quota = field(default_factory=Quota)
-    models: Mapping[str, Quota] = field(default_factory=dict, hash=False)
-
-    def quota_for(self, model: str) -> Quota:
-        """The numbers that hold for a request to `model`."""
-        own = self.models.get(model)
-        return self.quota if own is None else own.over(self.quota)
-
-
-@dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who sent a request. `plan` has the tenant's own overrides in it already.
+    """Who sent a request. `limits` are those of its `plan`, with the tenant's own in their place.
 
     `models` (public ids) and `tasks` are what may be used; None is everything. `key_id` is the id
     of the key that was shown, never the key, and empty for the local tenant.
@@ -61,7 +28,8 @@ class Tenant:
 
     id: str
     name: str = ""
-    plan: Plan = field(default_factory=Plan)
+    plan: str = ""
+    limits: Limits = field(default_factory=Limits, hash=False)
     models: Names | None = None
     tasks: Names | None = None
     service_class: ServiceClass = "interactive"
@@ -70,7 +38,7 @@ class Tenant:
 
 
 # The one tenant of a service without a tenants file, which serves the loopback only.
-LOCAL = Tenant(id="local", name="Local", plan=Plan("unlimited"), admin=True)
+LOCAL = Tenant(id="local", name="Local", plan="unlimited", admin=True)
 
 
 def allow(tenant: Tenant, model: str, task: str | None) -> None:

@@ -29,8 +29,10 @@ SERVING = {
     "metering": 5,
     "preparing": 5,
     "tenants": 5,
-    "service": 6,
-    "api": 7,
+    "calls": 6,
+    "accounts": 7,
+    "service": 8,
+    "api": 10,
 }
 # All of it stands above `serving`. The command line starts the graph: it is the top of the house.
 DEPLOYMENTS = {
@@ -39,9 +41,9 @@ DEPLOYMENTS = {
     "coalesce": 1,
     "config": 1,
     "flights": 1,
-    "loopback": 1,
     "pixels": 1,
     "autoscaling": 2,
+    "loopback": 2,
     "placement": 2,
     "remote": 2,
     "preprocessor": 3,
@@ -49,9 +51,10 @@ DEPLOYMENTS = {
     "gateway": 4,
     "app": 5,
     "local": 6,
-    "cli": 7,
+    "commands": 7,
+    "cli": 8,
 }
-ABOVE = 10
+ABOVE = 20
 FLOORS = {("serving", room): floor for room, floor in SERVING.items()} | {
     ("deployments", room): floor + ABOVE for room, floor in DEPLOYMENTS.items()
 }

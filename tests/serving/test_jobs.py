@@ -199,5 +199,6 @@ def test_a_width_outside_the_range_is_refused_with_the_range(wanted: int) -> Non
 
 
 def test_the_rest_is_handed_on() -> None:
-    done = job(toy(), truncate=True, service_class="bulk")
+    ask = Ask("any", HELLO, truncate=True)
+    done = plan(toy(), ask, 3, "bulk")
     assert (done.truncate, done.service_class) == (True, "bulk")

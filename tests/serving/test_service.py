@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from tests.services import (
     HashEngine,
     StuckEngine,
     able,
+    call,
     minilm,
     service,
     tasked,
@@ -31,16 +31,12 @@ from tests.services import (
 )
 
 
-def soon() -> float:
-    return time.monotonic() + 60
-
-
 def ask(*texts: str, model: str = "toy", **wanted: object) -> Ask:
     return Ask(model, tuple(Text(one) for one in texts), **wanted)  # type: ignore[arg-type]
 
 
 async def embed(served: object, wanted: Ask) -> Answer:
-    return await served.embed(wanted, soon())  # type: ignore[attr-defined, no-any-return]
+    return await served.embed(call(), wanted)  # type: ignore[attr-defined, no-any-return]
 
 
 async def test_there_is_one_vector_an_input_in_order() -> None:
@@ -143,14 +139,14 @@ async def test_a_passed_deadline_ends_the_engines_work() -> None:
     engine, gate = StuckEngine(), Gate(1, 5)
     served = service(toy(), engine=engine, gate=gate)
     with pytest.raises(DeadlinePassed):
-        await served.embed(ask("a"), time.monotonic() + 0.01)
+        await served.embed(call(0.01), ask("a"))
     assert engine.cancelled.is_set()
     assert gate.under_way == 0
 
 
 async def test_cancellation_reaches_the_engine() -> None:
     engine = StuckEngine()
-    task = asyncio.create_task(service(toy(), engine=engine).embed(ask("a"), soon()))
+    task = asyncio.create_task(service(toy(), engine=engine).embed(call(), ask("a")))
     await engine.asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

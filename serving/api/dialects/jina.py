@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 
 from serving.api.body import json_object
 from serving.api.examples import EXAMPLES
-from serving.api.exchange import Call, Reply
+from serving.api.exchange import Reply
 from serving.api.fields import Fields, Refusal, ranked
 from serving.api.inputs import read_inputs
 from serving.api.models import find
 from serving.api.routes import Route
 from serving.api.schemas import EmbeddingsRequest, EmbeddingsResponse
 from serving.api.vectors import WIRE_TYPES, write_list
+from serving.calls import Call
 from serving.errors import InvalidInput
 from serving.models.spec import ModelSpec
 from serving.service import Service
-from serving.values import Ask, Item, Output, ServiceClass
+from serving.values import Ask, Item, Output
 
 __all__ = ["NAMES", "ROUTES", "Options", "Wanted", "read"]
 
@@ -123,7 +124,7 @@ def _types(fields: Fields) -> tuple[str, ...]:
     return tuple(dict.fromkeys(types))
 
 
-def _ask(wanted: Wanted, spec: ModelSpec, service_class: ServiceClass) -> Ask:
+def _ask(wanted: Wanted, spec: ModelSpec) -> Ask:
     """What to ask of that very model."""
     options = wanted.options
     truncate, to = options.truncate, options.truncate_to
@@ -144,7 +145,6 @@ def _ask(wanted: Wanted, spec: ModelSpec, service_class: ServiceClass) -> Ask:
         options.role,
         options.output,
         truncate,
-        service_class,
         options.late_chunking,
         options.max_pixels,
     )
@@ -163,7 +163,7 @@ async def _answer_multi(service: Service, call: Call) -> Reply:
 async def _answer_body(service: Service, call: Call, body: Mapping[str, object]) -> Reply:
     wanted = read(body, service.max_inputs)
     spec = find(service.catalog, wanted.model)
-    answer = await service.embed(_ask(wanted, spec, call.service_class), call.deadline)
+    answer = await service.embed(call, _ask(wanted, spec))
     began = time.perf_counter()
     written = await write_list(spec.id, answer, wanted.types)
     return Reply(written, answer.stages, time.perf_counter() - began)

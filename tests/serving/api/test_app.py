@@ -289,4 +289,5 @@ async def test_the_description_is_json_that_names_every_path(http: httpx.AsyncCl
         "/live",
         "/ready",
         "/health",
+        "/metrics",
     }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from serving.errors import InvalidConfig
-from serving.limits.limit import LARGEST
+from serving.limits.limit import LARGEST, Limits
 from serving.tenants.keys import hash_key, new_key
 from serving.tenants.schema import parse_tenants
-from serving.tenants.tenant import Quota
 from tests.tenants import entry, file_of, moment
 
 PLANS = {
@@ -25,7 +24,7 @@ def test_the_smallest_file_is_one_tenant_with_one_key() -> None:
     tenant = parse_tenants(file_of({"acme": {"keys": [entry(key)]}})).tenant("acme", key.id, {})
     assert (tenant.id, tenant.name, tenant.key_id) == ("acme", "acme", key.id)
     assert tenant.models is None and tenant.tasks is None and not tenant.admin
-    assert tenant.plan.quota == Quota()
+    assert tenant.limits == Limits()
 
 
 def test_everything_that_is_said_of_a_tenant_arrives() -> None:
@@ -40,9 +39,9 @@ def test_everything_that_is_said_of_a_tenant_arrives() -> None:
     tenant = parse_tenants(file_of({"acme": said}, PLANS)).tenant("acme", "", {})
     assert (tenant.name, tenant.service_class, tenant.admin) == ("Acme Ltd", "bulk", True)
     assert tenant.models == {"a", "b"} and tenant.tasks == {"retrieval.query"}
-    assert tenant.plan.name == "free"
-    assert tenant.plan.quota == Quota(requests_per_minute=60, tokens_per_minute=1000)
-    assert tenant.plan.models == {"big": Quota(tokens_per_minute=100)}
+    assert tenant.plan == "free"
+    big = {"big": Limits(tokens_per_minute=100)}
+    assert tenant.limits == Limits(60, 1000, models=big)
 
 
 def test_a_tenants_limits_go_before_its_plans_and_a_null_lifts_one() -> None:
@@ -52,10 +51,9 @@ def test_a_tenants_limits_go_before_its_plans_and_a_null_lifts_one() -> None:
         "models": {"big": {"requests_per_minute": 1}, "other": {"monthly_tokens": 7}},
     }
     file = parse_tenants(file_of({"acme": {"plan": "free", "limits": limits}}, PLANS))
-    plan = file.tenant("acme", "", {}).plan
-    assert plan.quota == Quota(tokens_per_minute=1000, images_per_minute=5)
-    assert plan.models["big"] == Quota(requests_per_minute=1, tokens_per_minute=100)
-    assert plan.models["other"] == Quota(monthly_tokens=7)
+    models = {"big": Limits(1, 100), "other": Limits(monthly_tokens=7)}
+    wanted = Limits(tokens_per_minute=1000, images_per_minute=5, models=models)
+    assert file.tenant("acme", "", {}).limits == wanted
 
 
 def test_a_model_may_go_by_any_of_its_names() -> None:
@@ -63,7 +61,7 @@ def test_a_model_may_go_by_any_of_its_names() -> None:
     file = parse_tenants(file_of({"acme": {"models": ["alias", "unserved"], "limits": limits}}))
     tenant = file.tenant("acme", "", {"alias": "real", "real": "real"})
     assert tenant.models == {"real", "unserved"}
-    assert tenant.plan.models == {"real": Quota(monthly_tokens=7)}
+    assert tenant.limits.models == {"real": Limits(monthly_tokens=7)}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from serving.errors import Forbidden
-from serving.tenants.tenant import LOCAL, Plan, Quota, Tenant, allow
+from serving.limits.limit import Limits
+from serving.tenants.tenant import LOCAL, Tenant, allow
 
 
 def test_a_tenant_without_lists_may_use_everything() -> None:
@@ -41,14 +42,7 @@ def test_a_tenant_with_an_empty_list_may_use_none() -> None:
         allow(Tenant("acme", models=frozenset()), "a", None)
 
 
-def test_a_models_number_stands_in_the_place_of_the_general_one() -> None:
-    quota = Quota(requests_per_minute=60, tokens_per_minute=1000)
-    plan = Plan("free", quota, {"big": Quota(tokens_per_minute=10)})
-    assert plan.quota_for("big") == Quota(requests_per_minute=60, tokens_per_minute=10)
-    assert plan.quota_for("small") == quota
-
-
 def test_a_tenant_crosses_a_hop_and_can_be_a_key() -> None:
-    acme = replace(LOCAL, id="acme", plan=Plan("free", models={"a": Quota(1)}))
+    acme = replace(LOCAL, id="acme", limits=Limits(models={"a": Limits(1)}))
     assert pickle.loads(pickle.dumps(acme)) == acme
     assert {acme: 1}[acme] == 1
