@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
+from deployments.accounts import open_accounts
 from deployments.coalesce import Lane
 from deployments.config import AppConfig, GatewayConfig, ModelConfig
-from deployments.loopback import bind_as_asked
+from deployments.loopback import FRONT, bind_as_asked, refuse_open_door
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, TaskEngines
 from serving.api.app import ApiSettings, create_app
 from serving.engines import Engine, open_engine
@@ -21,6 +24,8 @@ from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
 from serving.preparing import Preparer, open_preparer
 from serving.service import Served, Service
+from serving.telemetry import SILENT, Telemetry
+from serving.telemetry.logs import configure_logging
 
 __all__ = ["Engines", "Gateway", "build_service"]
 
@@ -36,7 +41,10 @@ _GC = (50_000, 20, 50)
 
 
 def build_service(
-    config: AppConfig, engines: Engines, preprocessor: DeploymentHandle[Any] | None
+    config: AppConfig,
+    engines: Engines,
+    preprocessor: DeploymentHandle[Any] | None,
+    telemetry: Telemetry = SILENT,
 ) -> Service:
     """The service of `config`; a model that `engines` lacks is loaded into this process."""
     served = {}
@@ -49,7 +57,11 @@ def build_service(
             _engine(spec, model, config.gateway, handles),
         )
     limits = config.limits
-    return Service(served, Gate(limits.requests, limits.tokens), limits.inputs)
+    names = {
+        name: one.spec.id for one in served.values() for name in (one.spec.id, *one.spec.aliases)
+    }
+    accounts = open_accounts(config, names, telemetry)
+    return Service(served, Gate(limits.requests, limits.tokens), limits.inputs, accounts)
 
 
 def _preparer(
@@ -91,9 +103,12 @@ class Gateway:
     ) -> None:
         bind_as_asked()
         gc.set_threshold(*_GC)
+        configure_logging(config.logs.level, config.logs.form)
+        for host in _doors():
+            refuse_open_door(config, host)
         self._service = build_service(config, engines, preprocessor)
         self._fused = not engines
-        limits = config.limits
+        limits, public = config.limits, config.public
         self._app = create_app(
             self._service,
             ApiSettings(
@@ -102,6 +117,9 @@ class Gateway:
                 request_timeout_s=limits.request_timeout_s,
                 watch_disconnects=False,  # Serve cancels the request itself,
                 writes_request_id=False,  # and echoes the id
+                open_models=public.models,
+                open_metrics=public.metrics,
+                open_docs=public.docs,
             ),
         )
 
@@ -123,3 +141,16 @@ class Gateway:
         """Serve's probe: an engine in this process is its health; remote ones have their own."""
         if self._fused and (reasons := await self._service.failing()):
             raise Unavailable("; ".join(f"{name}: {why}" for name, why in reasons.items()))
+
+    async def __del__(self) -> None:
+        service = getattr(self, "_service", None)
+        if service is not None:
+            await service.close()
+
+
+def _doors() -> list[str]:
+    """The hosts that Serve and, where `polyvec env` says so, HAProxy listen on."""
+    client = _get_global_client()
+    assert client is not None  # it raises where there is none
+    front = os.environ.get(FRONT)
+    return [client.http_config.host or "", *([front] if front else [])]

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from deployments.config import AppConfig
-from deployments.loopback import BIND, LOOPBACK, haproxy_wrapper
+from deployments.loopback import BIND, FRONT, LOOPBACK, haproxy_wrapper, refuse_open_door
 from deployments.placement import cpus_needed, place, share_gpus, takes_images
 from serving.errors import InvalidConfig, Unavailable
 
@@ -51,6 +51,7 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
     threads = str(min(4, len(os.sched_getaffinity(0))))
     return {
         BIND: LOOPBACK,
+        FRONT: address.host,
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -101,6 +102,7 @@ class LocalNode:
     _handle: Any = field(init=False, default=None)
 
     def __enter__(self) -> LocalNode:
+        refuse_open_door(self.config, self.address.host)
         _refuse_taken_port(self.address)
         self._folder = Path(tempfile.mkdtemp(prefix="pv-", dir="/tmp"))
         try:

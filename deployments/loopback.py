@@ -3,19 +3,23 @@
 Three of them have no option of their own in Ray 2.60, so they are pinned here and watched by a test
 (`tests/deployments/test_loopback.py`): the inter-replica gRPC server, and HAProxy's metrics and
 statistics listeners. `POLYVEC_BIND` is the one switch; it travels to every process through the
-environment, because Ray starts them.
+environment, because Ray starts them. `POLYVEC_FRONT` says where HAProxy's front door is moved to.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BIND", "LOOPBACK", "bind_as_asked", "haproxy_wrapper"]
+from deployments.config import AppConfig
+from serving.errors import InvalidConfig
 
-BIND = "POLYVEC_BIND"
+__all__ = ["BIND", "FRONT", "LOOPBACK", "bind_as_asked", "haproxy_wrapper", "refuse_open_door"]
+
+BIND, FRONT = "POLYVEC_BIND", "POLYVEC_FRONT"
 LOOPBACK = "127.0.0.1"
 
 _WRAPPER = """#!/bin/sh
@@ -31,6 +35,27 @@ for word in "$@"; do
 done
 exec "{binary}" "$@"
 """
+
+
+def refuse_open_door(config: AppConfig, host: str) -> None:
+    """`InvalidConfig` where `host` is not loopback and no tenants are configured.
+
+    Without tenants nobody needs a key, so whoever reaches the service may use all of it. Loopback
+    is 127.0.0.0/8, ::1 and the name localhost; any other name may mean anything.
+    """
+    if config.tenants is None and not _is_loopback(host):
+        raise InvalidConfig(
+            f"{host or 'every address'} is not loopback, and without a tenants file anyone who "
+            f"reaches it could use the service: name the file as tenants in the config "
+            f"(polyvec keys new makes one), or listen on {LOOPBACK}"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def bind_as_asked() -> None:

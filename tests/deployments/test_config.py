@@ -55,7 +55,17 @@ def test_nothing_configured_serves_the_default_model() -> None:
             {"models": [{"id": "x", "source": "y", "engine_options": {"a": 1}}]},
             "models.0: engine auto takes no engine_options; engine vllm does",
         ),
-        ({"tenants": "file.yaml"}, "tenants: "),
+        ({"tenants": 5}, "tenants: "),
+        ({"quotas": {"stor": "memory://"}}, "quotas.stor: unknown key; did you mean store?"),
+        ({"quotas": {"on_store_error": "ajar"}}, "quotas.on_store_error: "),
+        ({"ledger": {"urls": "sqlite:///"}}, "ledger.urls: unknown key; did you mean url?"),
+        ({"prices": {"models": {"*": {"text": 0.02}}}}, "prices.models.*.text: "),
+        ({"prices": {"models": {"*": {"words": "1"}}}}, "prices.*.words: unknown key; the keys"),
+        ({"logs": {"level": "loud"}}, "logs.level: 'LOUD' is not one of DEBUG, INFO"),
+        (
+            {"ledger": None, "exports": {"cloudevents": {"url": "http://x"}}},
+            "exports: they need a ledger, and ledger is null",
+        ),
         ([], "config: "),
     ],
 )
@@ -135,3 +145,54 @@ def test_vllm_on_a_part_of_a_gpu_takes_that_part_of_its_memory() -> None:
     own = {"gpu_memory_utilization": 0.3}
     assert model(**part, engine_options=own).options().extra == own
     assert model(engine="vllm", gpus_per_replica=1).options().extra == {}
+
+
+def test_a_password_comes_from_the_environment_of_the_process_that_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = "postgresql://polyvec:${LEDGER_PASSWORD}@db/usage"
+    config = parse_config({"ledger": {"url": url}})
+    assert config.ledger is not None and config.ledger.url == url
+    with pytest.raises(InvalidConfig, match=r"ledger.url: the environment has no LEDGER_PASSWORD"):
+        config.ledger.options()
+    monkeypatch.setenv("LEDGER_PASSWORD", "s3cret")
+    assert config.ledger.options().url == "postgresql://polyvec:s3cret@db/usage"
+    assert "s3cret" not in repr(config)
+
+
+def test_several_gateways_count_in_the_cluster_and_one_by_itself() -> None:
+    one, two = parse_config({}), parse_config({"gateway": {"replicas": {"min": 1, "max": 2}}})
+    assert one.quotas.options(one.gateways, 60).store == "memory://"
+    assert two.quotas.options(two.gateways, 60).store == "cluster://"
+    assert two.quotas.options(two.gateways, 60).hold_s > 60
+
+
+def test_a_tenants_file_lies_beside_the_config_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "service.yaml").write_text("tenants: keys/tenants.yaml")
+    config, _ = load_config(tmp_path / "service.yaml")
+    assert config.tenants == str(tmp_path / "keys" / "tenants.yaml")
+
+
+def test_exports_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_KEY", "sk_test")
+    raw = {
+        "cloudevents": {
+            "url": "http://meter/api/v1/events",
+            "headers": {"a": "Bearer ${STRIPE_KEY}"},
+        },
+        "stripe": {
+            "key": "${STRIPE_KEY}",
+            "meters": [{"event_name": "tokens", "measure": "text_tokens"}],
+            "customers": {"acme": "cus_1"},
+            "since": "2026-01-01T00:00:00Z",
+        },
+    }
+    exports = parse_config({"exports": raw}).exports
+    assert exports.cloudevents is not None and exports.stripe is not None
+    assert exports.cloudevents.options().headers == {"a": "Bearer sk_test"}
+    stripe = exports.stripe.options()
+    assert (stripe.key, stripe.meters[0].measure, stripe.since) == (
+        "sk_test",
+        "text_tokens",
+        1767225600,
+    )

@@ -32,12 +32,14 @@ SERVING = {
     "calls": 6,
     "accounts": 7,
     "service": 8,
+    "ranking": 9,
     "api": 10,
 }
 # All of it stands above `serving`. The command line starts the graph: it is the top of the house.
 DEPLOYMENTS = {
     "": 0,
     "install": 0,
+    "observability": 0,
     "coalesce": 1,
     "config": 1,
     "flights": 1,
@@ -45,6 +47,7 @@ DEPLOYMENTS = {
     "autoscaling": 2,
     "loopback": 2,
     "placement": 2,
+    "accounts": 2,
     "remote": 2,
     "preprocessor": 3,
     "replica": 3,
@@ -65,7 +68,7 @@ FENCES = {
     "fastapi": ("serving.api",),
     "huggingface_hub": ("serving.models",),
     "peft": ("serving.engines",),
-    "prometheus_client": ("serving.telemetry",),
+    "prometheus_client": ("serving.telemetry", "deployments.commands._counters"),
     "psycopg": ("serving.limits.stores", "serving.metering.sinks"),
     "ray": ("deployments",),
     "redis": ("serving.limits.stores", "serving.metering.sinks"),

@@ -1,0 +1,68 @@
+"""The parts of a graph that are not models: gateway, preprocessor, media, bounds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from deployments.config._frozen import Frozen
+from deployments.config.models import Replicas
+from serving.media import MediaOptions
+
+__all__ = ["GatewayConfig", "LimitsConfig", "MediaConfig", "PreprocessorConfig"]
+
+
+class GatewayConfig(Frozen):
+    """The ingress: authenticates, plans, tokenizes short text, answers."""
+
+    replicas: Replicas = Field(default_factory=Replicas, description="Gateway replicas.")
+    cpus: float = Field(1, gt=0, description="Ray CPUs of a gateway.")
+    flights: int = Field(1, ge=1, description="Coalesced calls under way to one group at a time.")
+    flight_tokens: int = Field(
+        1024, ge=1, description="Tokens that leave together; a larger job flies alone."
+    )
+
+
+class PreprocessorConfig(Frozen):
+    """Where texts are tokenized, and how many do it; images are always a hop away."""
+
+    text: Literal["gateway", "deployment"] = Field(
+        "gateway", description="In the gateway's process, or a hop away."
+    )
+    replicas: Replicas = Field(default_factory=Replicas, description="Preprocessor replicas.")
+    cpus: float = Field(1, gt=0, description="Ray CPUs of a preprocessor.")
+
+
+class MediaConfig(Frozen):
+    """What images and documents may come in, and how they are decoded: `serving.media`."""
+
+    image_bytes: int = Field(8 * 2**20, ge=1, description="Bytes of an encoded image.")
+    pdf_bytes: int = Field(8 * 2**20, ge=1, description="Bytes of a PDF.")
+    pixels: int = Field(200_000_000, ge=1, description="Pixels of a decoded image; more is a bomb.")
+    pages: int = Field(100, ge=1, description="Pages of a PDF.")
+    page_dpi: int = Field(144, ge=1, description="Dots an inch at which a page is rendered.")
+    fetch: bool = Field(False, description="Whether images may be given by their address.")
+    allow: tuple[str, ...] = Field(
+        (), description="Networks and host names that may be fetched though they are not global."
+    )
+    timeout_s: float = Field(8, gt=0, description="Seconds that a fetch may take.")
+    connect_timeout_s: float = Field(3, gt=0, description="Seconds of them for a connection.")
+    redirects: int = Field(3, ge=0, description="Redirects that a fetch follows.")
+    fast: bool = Field(False, description="Let the JPEG decoder shrink, which changes vectors.")
+    threads: int = Field(2, ge=1, description="Images decoded at a time in a process.")
+
+    def options(self) -> MediaOptions:
+        """What the media room is told."""
+        return MediaOptions(**self.model_dump())
+
+
+class LimitsConfig(Frozen):
+    """Bounds of one gateway: beyond them a request is refused at once."""
+
+    body_bytes: int = Field(32 * 2**20, ge=1024, description="Bytes of a request body.")
+    body_timeout_s: float = Field(30, gt=0, description="Seconds a body may take to arrive.")
+    request_timeout_s: float = Field(60, gt=0, description="Seconds a request may take.")
+    inputs: int = Field(2048, ge=1, description="Inputs of one request.")
+    requests: int = Field(1024, ge=1, description="Requests under way.")
+    tokens: int = Field(2**20, ge=1, description="Tokens under way.")
