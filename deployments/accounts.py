@@ -28,6 +28,8 @@ from serving.tenants import open_tenants
 __all__ = ["keeper", "open_accounts"]
 
 _NAME, _NAMESPACE = "polyvec-quotas", "polyvec"
+# A gateway waits so long for the keeper to be there; without it, `on_store_error` holds.
+_START_S = 30.0
 
 
 def open_accounts(config: AppConfig, names: Mapping[str, str], telemetry: Telemetry) -> Accounts:
@@ -87,6 +89,7 @@ def keeper() -> Call:
         num_cpus=0,
         max_restarts=-1,
     ).remote()
+    ray.wait([handle.__ray_ready__.remote()], timeout=_START_S)
 
     async def call(verb: str, *arguments: object) -> object:
         try:

@@ -20,6 +20,7 @@ from serving.metering.events import UsageEvent, event_id
 from serving.metering.exports import Exports
 from serving.metering.meter import Meter
 from serving.metering.prices import Prices
+from serving.metering.sinks import UsageSink
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.requests import Asked, RequestMetrics
 from serving.tenants import Tenant, TenantDirectory, open_tenants
@@ -49,9 +50,9 @@ class Accounts:
         self._metrics = RequestMetrics(telemetry)
 
     @property
-    def meter(self) -> Meter | None:
+    def ledger(self) -> UsageSink | None:
         """Where usage is written, if it is."""
-        return self._meter
+        return None if self._meter is None else self._meter.sink
 
     def identify(self, authorization: bytes | None, api_key: bytes | None = None) -> Tenant:
         """The tenant of a request, by its headers. Raises `MissingKey` or `InvalidKey`."""

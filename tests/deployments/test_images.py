@@ -24,7 +24,7 @@ from ray._private.internal_api import memory_summary
 from deployments.config import parse_config
 from deployments.gateway import build_service
 from deployments.local import LocalNode
-from tests.deployments.conftest import MAX_PIXELS
+from tests.deployments.conftest import MAX_PIXELS, key_of
 from tests.services import client
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -146,7 +146,9 @@ def processes(name: str) -> list[psutil.Process]:
 
 async def load(node: LocalNode, victims: tuple[str, ...], rounds: int = 12) -> list[int]:
     """Statuses of many image requests, under which a process of each victim is killed."""
-    async with httpx.AsyncClient(base_url=node.address.url, timeout=60) as http:
+    async with httpx.AsyncClient(
+        base_url=node.address.url, timeout=60, headers=key_of("tests")
+    ) as http:
         bodies = [{"model": "v4-noop", **BODIES[name]} for name in ("both", "a pdf", "texts")]
 
         async def worker() -> list[int]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import openai
 import pytest
 
+from serving.accounts import Accounts
 from serving.api.app import ApiSettings, create_app
 from serving.errors import Overloaded
+from serving.limits.limit import Limits
+from serving.limits.limiter import Limiter
+from serving.limits.stores.memory import MemoryStore
+from serving.tenants import LOCAL
 from tests.services import MODEL, HashEngine, client, listening, minilm, service, tasked, toy
 
 
@@ -100,3 +106,26 @@ async def test_its_sync_form_over_a_socket() -> None:
 
     async with listening(app) as port:
         assert len(await asyncio.to_thread(ask, port)) == 384
+
+
+async def test_its_default_retries_ride_through_a_short_limit() -> None:
+    # Thirty at once, then one every two seconds: the last waits for what its first answer said.
+    tenant = replace(LOCAL, limits=Limits(requests_per_minute=30))
+    accounts = Accounts(limiter=Limiter(MemoryStore()))
+    accounts.identify = lambda authorization, api_key=None: tenant  # type: ignore[method-assign]
+    app = create_app(service(toy(), accounts=accounts), ApiSettings())
+    statuses: list[int] = []
+
+    async def remember(response: httpx.Response) -> None:
+        statuses.append(response.status_code)
+
+    async with (
+        listening(app) as port,
+        httpx.AsyncClient(event_hooks={"response": [remember]}) as http,
+    ):
+        url = f"http://127.0.0.1:{port}/v1"
+        ai = openai.AsyncOpenAI(api_key="any", base_url=url, http_client=http)
+        asked = (ai.embeddings.create(model="toy", input="a") for _ in range(31))
+        await asyncio.gather(*asked)
+    assert statuses.count(200) == 31
+    assert statuses.count(429) >= 1

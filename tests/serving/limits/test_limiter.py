@@ -25,7 +25,7 @@ from serving.limits.limiter import Limiter
 from serving.limits.refusing import decision_of
 from serving.limits.stores import RateStore
 from serving.limits.stores.memory import MemoryStore
-from tests.serving.limits.shared import Clock, left, sharing
+from tests.serving.limits.shared import KINDS, Clock, left, sharing
 
 ALL = Limits(
     requests_per_minute=60,
@@ -230,6 +230,19 @@ async def test_a_refusal_charges_nothing(rig: Rig) -> None:
     with pytest.raises(TokenRateExceeded):
         await rig.pass_through(601, 3)
     assert await rig.left() == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_name_is_claimed_once_by_all_gateways_together(kind: str) -> None:
+    with sharing(kind) as shared:
+        one, other = (Limiter(shared.open(own_clock=True)) for _ in range(2))
+        assert await one.claim(shared.tenant, "order")
+        assert not await one.claim(shared.tenant, "order")
+        assert not await other.claim(shared.tenant, "order")
+        assert await other.claim(shared.tenant, "another order")
+        assert await one.claim(f"{shared.tenant}-2", "order")
+        for limiter in (one, other):
+            await limiter.close()
 
 
 async def test_without_limits_the_store_is_not_asked(rig: Rig) -> None:
