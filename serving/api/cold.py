@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -16,9 +19,10 @@ from serving.api.metrics import Scrape, mount_metrics
 from serving.api.models import entry, find, listing
 from serving.api.probes import mount_probes
 from serving.api.rendering import REQUEST_ID, error_headers, error_value
-from serving.api.routes import Route
+from serving.api.routes import Ends, Route
 from serving.api.schemas import ModelEntry, ModelList
 from serving.api.settings import ApiSettings
+from serving.api.usage import mount_usage
 from serving.errors import MethodNotAllowed, PolyvecError, Refused, ResourceNotFound
 from serving.service import Service
 
@@ -28,6 +32,7 @@ _DOCS = Path(__file__).with_name("docs.html")
 _TAGS = [
     {"name": "Embeddings", "description": "Vectors, for Jina's and OpenAI's clients."},
     {"name": "Models", "description": "What is served."},
+    {"name": "Usage", "description": "What was used, and what it costs."},
     {"name": "Probes", "description": "For orchestrators and uptime checks."},
 ]
 
@@ -35,7 +40,7 @@ _TAGS = [
 def cold_app(
     service: Service,
     settings: ApiSettings,
-    routes: Sequence[Route],
+    ends: Ends,
     hot: Mapping[tuple[str, str], ASGIApp],
     scrape: Scrape | None,
 ) -> FastAPI:
@@ -51,12 +56,13 @@ def cold_app(
         redirect_slashes=False,
         strict_content_type=False,
     )
-    for route in routes:
-        _mount(app, route, hot[route.method, route.path])
+    for end, routes in ends.items():
+        _mount(app, routes, hot[end])
     _mount_models(app, service)
     mount_probes(app, service, settings.probe_timeout_s)
     mount_metrics(app, service.accounts.telemetry, scrape)
-    _mount_documents(app, routes)
+    mount_usage(app, service.accounts)
+    _mount_documents(app, ends)
     for kind in (HTTPException, PolyvecError, Exception):
         app.add_exception_handler(kind, _failed)
     return app
@@ -73,20 +79,26 @@ class _Handed(Response):
         await self._app(scope, receive, send)
 
 
-def _mount(app: FastAPI, route: Route, hot: ASGIApp) -> None:
+def _mount(app: FastAPI, routes: Sequence[Route], hot: ASGIApp) -> None:
+    """One operation for all the dialects of a path, in the name of that which claims nothing."""
+
     async def hand_on() -> Response:
         return _Handed(hot)
 
+    named = routes[-1]
+    prose = [route.request.__doc__ or "" for route in reversed(routes) if route.request]
+    answers: Any = reduce(or_, (route.response for route in routes))
+    errors = sorted({status for route in routes for status in route.errors})
     app.add_api_route(
-        route.path,
+        named.path,
         hand_on,
-        methods=[route.method],
-        summary=route.summary,
-        description=route.request.__doc__,
+        methods=[named.method],
+        summary=named.summary,
+        description="\n\n".join(prose),
         tags=["Embeddings"],
-        operation_id=route.operation_id,
-        responses={200: {"model": route.response}, **error_responses(*route.errors)},
-        openapi_extra=operation(route),
+        operation_id=named.operation_id,
+        responses={200: {"model": answers}, **error_responses(*errors)},
+        openapi_extra=operation(routes),
     )
 
 
@@ -117,7 +129,7 @@ def _mount_models(app: FastAPI, service: Service) -> None:
     )
 
 
-def _mount_documents(app: FastAPI, routes: Sequence[Route]) -> None:
+def _mount_documents(app: FastAPI, ends: Ends) -> None:
     page = _DOCS.read_text(encoding="utf-8")
     # Nothing of the page comes from elsewhere, and nothing could.
     policy = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -126,7 +138,7 @@ def _mount_documents(app: FastAPI, routes: Sequence[Route]) -> None:
         return HTMLResponse(page, headers={"content-security-policy": policy})
 
     app.add_api_route("/docs", docs, include_in_schema=False)
-    requests = [route.request for route in routes]
+    requests = [one.request for routes in ends.values() for one in routes if one.request]
 
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:

@@ -195,7 +195,7 @@ def _sums(charge: Charge, prices: Prices | None) -> dict[str, object]:
 
 
 def _hour(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def _parameter(name: str, description: str, **schema: object) -> Described:

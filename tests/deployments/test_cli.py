@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from deployments import cli
+from deployments.commands import COMMANDS, _checkpoints
 from serving.errors import ModelUnavailable
 
 CONFIGS = Path(__file__).parents[2] / "deployments" / "configs"
@@ -25,7 +26,7 @@ def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["models"], ["embed"], ["check"], ["env"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS.names())])
 def test_every_command_explains_itself(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,6 +34,23 @@ def test_every_command_explains_itself(
         cli.main([*command, "--help"])
     assert left.value.code == 0
     assert "usage: polyvec" in capsys.readouterr().out
+
+
+def test_the_list_of_commands_is_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [name for name in listed if name in COMMANDS] == list(COMMANDS.names())
+
+
+def test_an_unknown_command_is_refused_with_the_choices(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["serv"])
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert "invalid choice: 'serv'" in told and all(name in told for name in COMMANDS.names())
 
 
 @pytest.mark.parametrize(
@@ -45,7 +63,7 @@ def test_every_command_explains_itself(
         (["embed", "--task", "sing", "x"], "has no task 'sing'"),
         (["embed", "--dimensions", "17", "x"], "no vectors of 17 dimensions"),
         (["serve", "--port", "70000"], "--port must be between 1 and 65535"),
-        (["serve", "--host", "203.0.113.9"], "cannot listen on 203.0.113.9:8000"),
+        (["serve", "--host", "203.0.113.9"], "203.0.113.9 is not loopback, and without a tenants"),
     ],
 )
 def test_a_users_error_is_one_sentence_and_exit_code_2(
@@ -77,7 +95,7 @@ def test_what_is_fetched_from_the_hub_is_said_before_with_its_licence(
     def offline(*words: object, **more: object) -> None:
         raise ModelUnavailable("there is no hub here")
 
-    monkeypatch.setattr(cli, "load_spec", offline)
+    monkeypatch.setattr(_checkpoints, "load_spec", offline)
     assert cli.main(["embed", "--model", "multilingual-e5-small", "x"]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "is intfloat/multilingual-e5-small on the hub (licence: mit); what is not on" in told

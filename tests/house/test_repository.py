@@ -25,7 +25,7 @@ REQUIRED = {
     "serving",
     "tests",
 }
-ALLOWED = REQUIRED | {"helm", "k8s"}
+ALLOWED = REQUIRED | {".dockerignore", "Dockerfile", "helm", "k8s"}
 
 # Written in pieces, so that this file passes too. Which registry is used is the machine's setting.
 REGISTRIES = [

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from serving.errors import Unavailable
 from serving.metering.events import UsageEvent
 from serving.metering.questions import Question, Totals, UsageRow, summed
 from serving.metering.sinks import Written
 from serving.metering.sinks._outbox import Outbox
-from serving.metering.sinks._schema import Run, migrate
+from serving.metering.sinks._schema import STEPS, Run, migrate
 
 __all__ = ["Database", "SqlLedger"]
 
@@ -134,7 +135,7 @@ class SqlLedger(Outbox):
     @contextmanager
     def _reading(self) -> Iterator[Run]:
         with self._steps:
-            if not self._ready:
+            if not self._ready and not self._current():
                 with self._transaction():
                     pass
         try:
@@ -143,6 +144,15 @@ class SqlLedger(Outbox):
         except BaseException:
             self._ready = False
             raise
+
+    def _current(self) -> bool:
+        """Whether the tables are of the last step: who reads then needs no right to write."""
+        try:
+            with self._database.reading() as run:
+                found = run("SELECT version FROM usage_schema", ())
+        except Unavailable:
+            return False  # down, or no tables yet: the transaction tells which
+        return bool(found) and found[0][0] == len(STEPS)
 
 
 def _values(event: UsageEvent) -> tuple[object, ...]:

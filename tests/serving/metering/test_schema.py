@@ -6,6 +6,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from serving.errors import Unavailable
@@ -97,3 +98,19 @@ def test_a_ledger_whose_tables_went_away_is_made_again(url: str) -> None:
         sink.write(events(1))
     assert sink.write(events(1)) == Written(1, 0)
     sink.close()
+
+
+def test_who_may_only_read_a_postgresql_ledger_reads_it(postgres: Postgres) -> None:
+    url = postgres.make("readers")
+    writer = open_sink(url)
+    writer.write([event()])
+    writer.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    reader = open_sink(url.replace("postgres@", "reader@"))
+    [row] = reader.usage(Question(at(12), at(13), ("model",)))
+    assert (row.model, row.totals.text_tokens) == ("minilm", 10)
+    with pytest.raises(Unavailable):
+        reader.write([event("another")])
+    reader.close()
