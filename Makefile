@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench bench-gpu load clean
+.PHONY: help serve test check bench bench-gpu load observe chart clean
 
 help: ## show these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,14 @@ bench-gpu: ## measure the vLLM engine on this machine's GPU (ARGS="--rounds 5")
 load: ## put simulated users on a running server (URL=..., ARGS="-u 64 -t 1m")
 	@$(PYTHON) deployments/install.py load
 	@exec $(BIN)/locust -f loadtests/locustfile.py --headless -u 32 -r 8 -t 30s --only-summary --host $(URL) $(ARGS)
+
+observe: ## run Prometheus with our rules against a running server (URL=..., ARGS="--port 9091")
+	@$(PYTHON) deployments/install.py
+	@exec $(BIN)/python -m deployments.observability.observe --url $(URL) $(ARGS)
+
+chart: ## write what follows from the chart's sources (schema, README, k8s/), lint and render it
+	@$(PYTHON) deployments/install.py test
+	@exec $(BIN)/python -m helm.build
 
 clean: ## remove .venv and every cache
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

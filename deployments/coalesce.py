@@ -56,7 +56,8 @@ class Coalescer(Generic[T, R]):
     raises is raised to every caller. An item heavier than the lane's capacity leaves alone, at
     once, so that light ones never wait for it; items with different `kind` never share a flight.
     When a caller is cancelled its item is forgotten if it has not left, else `drop(flight, index)`
-    is told; when the last caller of a flight has gone, the flight is cancelled.
+    is told; when the last caller of a flight has gone, the flight is cancelled. `left` is told how
+    many calls left together, at every departure.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Coalescer(Generic[T, R]):
         weigh: Callable[[T], int],
         kind: Callable[[T], Hashable] = lambda item: None,
         drop: Callable[[Flight[T, R], int], None] = lambda flight, index: None,
+        left: Callable[[int], None] = lambda calls: None,
     ) -> None:
         self._send, self._lane, self._weigh, self._kind, self._drop = send, lane, weigh, kind, drop
+        self._left = left
         self._waiting: dict[Hashable, _Waiting[T, R]] = {}
         self._flights: set[Flight[T, R]] = set()
         self._of: dict[asyncio.Future[R], tuple[Flight[T, R], int]] = {}
@@ -135,6 +138,7 @@ class Coalescer(Generic[T, R]):
         self, waiting: _Waiting[T, R] | None, items: list[T], futures: list[asyncio.Future[R]]
     ) -> None:
         self._number += 1
+        self._left(len(items))
         flight = Flight(self._number, items, futures)
         self._flights.add(flight)
         for index, future in enumerate(futures):

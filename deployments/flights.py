@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from serving.telemetry.carrying import Carrier
 from serving.values import (
     Output,
     Pixels,
@@ -41,13 +42,24 @@ _MoreVectors: TypeAlias = tuple[
     int, tuple[bytes, bytes, int] | None, tuple[bytes, bytes, bytes] | None
 ]
 PackedPrepared: TypeAlias = tuple[
-    bytes, bytes, int | None, bool, str | None, int, ServiceClass, float, _MorePrepared | None
+    bytes,
+    bytes,
+    int | None,
+    bool,
+    str | None,
+    int,
+    ServiceClass,
+    float,
+    _MorePrepared | None,
+    Carrier | None,
 ]
 PackedVectors: TypeAlias = tuple[bytes, int, float, float, _MoreVectors | None]
 
 
-def pack_prepared(prepared: Prepared, deadline: float) -> PackedPrepared:
-    """For the hop to a replica; `deadline` is a `time.monotonic()` here.
+def pack_prepared(
+    prepared: Prepared, deadline: float, carrier: Carrier | None = None
+) -> PackedPrepared:
+    """For the hop to a replica; `deadline` is a `time.monotonic()` here, `carrier` whose it is.
 
     The usage and the tokens' text stay behind.
     """
@@ -63,12 +75,15 @@ def pack_prepared(prepared: Prepared, deadline: float) -> PackedPrepared:
         prepared.service_class,
         deadline - time.monotonic(),
         None if plain and not prepared.pixels else _more_prepared(prepared),
+        carrier,
     )
 
 
-def unpack_prepared(packed: PackedPrepared) -> tuple[Prepared, float]:
-    """What was packed, and its deadline as a `time.monotonic()` here."""
-    ids, lengths, dimensions, normalized, adapter, skip, service_class, left_s, more = packed
+def unpack_prepared(packed: PackedPrepared) -> tuple[Prepared, float, Carrier | None]:
+    """What was packed, its deadline as a `time.monotonic()` here, and whose it is."""
+    ids, lengths, dimensions, normalized, adapter, skip, service_class, left_s, more, carrier = (
+        packed
+    )
     spans = None
     pixels: tuple[Pixels, ...] = ()
     if more is None:
@@ -89,7 +104,7 @@ def unpack_prepared(packed: PackedPrepared) -> tuple[Prepared, float]:
         spans=spans,
         pixels=pixels,
     )
-    return prepared, time.monotonic() + left_s
+    return prepared, time.monotonic() + left_s, carrier
 
 
 def _more_prepared(prepared: Prepared) -> _MorePrepared:

@@ -15,6 +15,7 @@ from deployments.accounts import open_accounts
 from deployments.coalesce import Lane
 from deployments.config import AppConfig, GatewayConfig, ModelConfig
 from deployments.loopback import FRONT, bind_as_asked, refuse_open_door
+from deployments.measuring import finish, node_metrics, observing, telemetry_of
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, TaskEngines
 from serving.api.app import ApiSettings, create_app
 from serving.engines import Engine, open_engine
@@ -24,8 +25,7 @@ from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
 from serving.preparing import Preparer, open_preparer
 from serving.service import Served, Service
-from serving.telemetry import SILENT, Telemetry
-from serving.telemetry.logs import configure_logging
+from serving.telemetry import SILENT, Telemetry, metrics
 
 __all__ = ["Engines", "Gateway", "build_service"]
 
@@ -53,8 +53,8 @@ def build_service(
         spec = load_spec(model.entry(), weights=handles is None)
         served[spec.id] = Served(
             spec,
-            _preparer(spec, config, preprocessor),
-            _engine(spec, model, config.gateway, handles),
+            _preparer(spec, config, preprocessor, telemetry),
+            _engine(spec, model, config.gateway, handles, telemetry),
         )
     limits = config.limits
     names = {
@@ -65,14 +65,17 @@ def build_service(
 
 
 def _preparer(
-    spec: ModelSpec, config: AppConfig, preprocessor: DeploymentHandle[Any] | None
+    spec: ModelSpec,
+    config: AppConfig,
+    preprocessor: DeploymentHandle[Any] | None,
+    telemetry: Telemetry,
 ) -> Preparer:
     if preprocessor is None:
-        return open_preparer(spec, config.media.options())
-    away = RemotePreparer(preprocessor, _PREPARE_LANE)
+        return open_preparer(spec, config.media.options(), telemetry)
+    away = RemotePreparer(preprocessor, _PREPARE_LANE, telemetry=telemetry, model=spec.id)
     if config.preprocessor.text == "deployment":
         return away
-    return SplitPreparer(open_preparer(spec, config.media.options()), away)
+    return SplitPreparer(open_preparer(spec, config.media.options(), telemetry), away)
 
 
 def _engine(
@@ -80,13 +83,22 @@ def _engine(
     model: ModelConfig,
     gateway: GatewayConfig,
     handles: Mapping[str | None, DeploymentHandle[Any]] | None,
+    telemetry: Telemetry,
 ) -> Engine:
     if handles is None:
-        return open_engine(model.engine, spec, model.options())
+        return open_engine(model.engine, spec, model.options(), telemetry)
     lane = Lane(gateway.flights, gateway.flight_tokens)
     row = 4 * spec.multi.dimensions if spec.multi else 0
     remote: dict[str | None, Engine] = {
-        task: RemoteEngine(handle, lane, 4 * spec.dimensions, row)
+        task: RemoteEngine(
+            handle,
+            lane,
+            4 * spec.dimensions,
+            row,
+            telemetry=telemetry,
+            model=spec.id,
+            sleeps=model.replicas.min == 0,
+        )
         for task, handle in handles.items()
     }
     return remote[None] if set(remote) == {None} else TaskEngines(remote)
@@ -103,10 +115,12 @@ class Gateway:
     ) -> None:
         bind_as_asked()
         gc.set_threshold(*_GC)
-        configure_logging(config.logs.level, config.logs.form)
         for host in _doors():
             refuse_open_door(config, host)
-        self._service = build_service(config, engines, preprocessor)
+        names = [model.entry().id for model in config.models]
+        self._telemetry = telemetry_of("gateway", names, observing(config))
+        self._service = build_service(config, engines, preprocessor, self._telemetry)
+        self._telemetry.watch(self._look)
         self._fused = not engines
         limits, public = config.limits, config.public
         self._app = create_app(
@@ -121,6 +135,7 @@ class Gateway:
                 open_metrics=public.metrics,
                 open_docs=public.docs,
             ),
+            node_metrics if config.metrics.enabled else None,
         )
 
     def __serve_build_asgi_app__(self) -> Any:  # Starlette's ASGIApp, of any framework
@@ -139,13 +154,23 @@ class Gateway:
 
     async def check_health(self) -> None:
         """Serve's probe: an engine in this process is its health; remote ones have their own."""
-        if self._fused and (reasons := await self._service.failing()):
+        if not self._fused:
+            return
+        reasons = await self._service.failing()
+        ready = self._telemetry.series(metrics.MODEL_READY)
+        for spec in self._service.catalog.specs:
+            ready.record(float(spec.id not in reasons), spec.id)
+        if reasons:
             raise Unavailable("; ".join(f"{name}: {why}" for name, why in reasons.items()))
+
+    def _look(self, telemetry: Telemetry) -> None:
+        telemetry.series(metrics.REQUESTS_IN_FLIGHT).record(self._service.under_way)
 
     async def __del__(self) -> None:
         service = getattr(self, "_service", None)
         if service is not None:
             await service.close()
+            await finish(self._telemetry)
 
 
 def _doors() -> list[str]:

@@ -59,6 +59,7 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         # What Ray's daemons do when nothing happens; at the defaults it is a sixth of a core.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         "REPORTER_UPDATE_INTERVAL_MS": "60000",
+        "RAY_metrics_report_interval_ms": "2000",  # a scrape is at most three seconds behind
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(_MESSAGE_BYTES),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
@@ -18,13 +18,17 @@ from deployments.pixels import PixelsLost, prepared_again, with_remedy
 from serving.engines import Engine
 from serving.errors import Overloaded, PolyvecError, Unavailable
 from serving.preparing import Preparer
-from serving.values import Job, Prepared, Text, Vectors
+from serving.telemetry import SILENT, Telemetry, metrics
+from serving.telemetry.carrying import Carrier, carried
+from serving.values import Image, Job, Pdf, Prepared, Text, TokenIds, Vectors, parts_of
 
 __all__ = ["RemoteEngine", "RemotePreparer", "SplitPreparer", "TaskEngines", "translated"]
 
 log = logging.getLogger("polyvec.remote")
 
 T = TypeVar("T")
+_Asked: TypeAlias = tuple[Prepared, float, Carrier | None]
+_Wanted: TypeAlias = tuple[Job, Carrier | None]
 
 # By value up to here, through the object store beyond: gRPC between replicas refuses 4 MiB, and the
 # store is cheaper from about there (measured by Ray's own transport, both ways).
@@ -90,35 +94,54 @@ class _Hop:
 
 
 class RemoteEngine:
-    """`Engine`, in a replica group. `width` is the bytes of a full vector, `row` of a token's."""
+    """`Engine`, in a replica group. `width` is the bytes of a full vector, `row` of a token's.
 
-    def __init__(self, handle: DeploymentHandle[Any], lane: Lane, width: int, row: int = 0) -> None:
+    `model` is the public id for which `telemetry` is told of hops. A group that `sleeps` may have
+    no replica, and to ask it how it is would start one.
+    """
+
+    def __init__(
+        self,
+        handle: DeploymentHandle[Any],
+        lane: Lane,
+        width: int,
+        row: int = 0,
+        *,
+        telemetry: Telemetry = SILENT,
+        model: str = "",
+        sleeps: bool = False,
+    ) -> None:
+        self._sleeps = sleeps
         self._handle, self._width, self._row = handle, width, row
         self._embed = _Hop(handle, "embed")
         self._check = handle.options(method_name="check", _by_reference=False)
         self._name = f"{os.getpid()}-{id(self):x}"
         self._drops: set[asyncio.Task[None]] = set()
-        self._coalesced: Coalescer[tuple[Prepared, float], Vectors] = Coalescer(
+        self._coalesced: Coalescer[_Asked, Vectors] = Coalescer(
             self._send,
             lane,
             weigh=lambda item: int(item[0].ids.size),
             kind=lambda item: "images" if item[0].pixels else item[0].service_class,
             drop=self._drop,
+            left=telemetry.series(metrics.CALLS_PER_HOP).bind("embed", model),
         )
 
     async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
         """See `Engine.embed`; shares its hop with whoever calls at the same time."""
+        carrier = carried()
         try:
-            return await self._coalesced((prepared, deadline))
+            return await self._coalesced((prepared, deadline, carrier))
         except PixelsLost:
             again = await prepared_again(prepared)
             if again is None:
                 raise
         log.warning("a preprocessor died with a request's images, which are prepared again")
-        return await self._coalesced((again, deadline))
+        return await self._coalesced((again, deadline, carrier))
 
     async def check(self) -> None:
         """See `Engine.check`; `Unavailable` too where no replica answers within two seconds."""
+        if self._sleeps:
+            return
         try:
             async with asyncio.timeout(_CHECK_S):
                 await self._check.remote()
@@ -131,19 +154,15 @@ class RemoteEngine:
         """End the calls under way; the replicas are Serve's to stop."""
         await self._coalesced.close()
 
-    async def _send(
-        self, flight: Flight[tuple[Prepared, float], Vectors]
-    ) -> Sequence[Vectors | BaseException]:
+    async def _send(self, flight: Flight[_Asked, Vectors]) -> Sequence[Vectors | BaseException]:
         try:
             return await _retrying(lambda: self._hop(flight))
         except RayActorError as died:
             raise translated(died) from None
 
-    async def _hop(
-        self, flight: Flight[tuple[Prepared, float], Vectors]
-    ) -> Sequence[Vectors | BaseException]:
+    async def _hop(self, flight: Flight[_Asked, Vectors]) -> Sequence[Vectors | BaseException]:
         packed = [pack_prepared(*item) for item in flight.items]
-        size = sum(self._size(prepared) for prepared, _ in flight.items)
+        size = sum(self._size(prepared) for prepared, _, _ in flight.items)
         name = f"{self._name}-{flight.number}"
         results: list[PackedVectors | PolyvecError] = await self._embed(size, name, packed)
         return [r if isinstance(r, PolyvecError) else unpack_vectors(r) for r in results]
@@ -162,7 +181,7 @@ class RemoteEngine:
             size += _WEIGHT_BYTES * tokens
         return size
 
-    def _drop(self, flight: Flight[tuple[Prepared, float], Vectors], index: int) -> None:
+    def _drop(self, flight: Flight[_Asked, Vectors], index: int) -> None:
         # The router alone knows which replica has the flight, so all are told; only the one that
         # has it does anything. Callers go away seldom enough.
         async def tell() -> None:
@@ -193,26 +212,37 @@ class TaskEngines:
 
 
 class RemotePreparer:
-    """`Preparer`, in the Preprocessor deployment, for one model."""
+    """`Preparer`, in the Preprocessor deployment, for one model: `model`, by its public id."""
 
-    def __init__(self, handle: DeploymentHandle[Any], lane: Lane) -> None:
+    def __init__(
+        self,
+        handle: DeploymentHandle[Any],
+        lane: Lane,
+        *,
+        telemetry: Telemetry = SILENT,
+        model: str = "",
+    ) -> None:
         self._prepare = _Hop(handle, "prepare")
         # What has images flies alone, at once: no text waits for a download.
-        self._coalesced: Coalescer[Job, Prepared] = Coalescer(
-            self._send, lane, weigh=lambda job: lane.capacity if _has_media(job) else _letters(job)
+        self._coalesced: Coalescer[_Wanted, Prepared] = Coalescer(
+            self._send,
+            lane,
+            weigh=lambda one: lane.capacity if _has_media(one[0]) else _letters(one[0]),
+            left=telemetry.series(metrics.CALLS_PER_HOP).bind("preprocess", model),
         )
 
     async def prepare(self, job: Job) -> Prepared:
         """See `Preparer.prepare`; shares its hop with whoever calls at the same time."""
-        prepared = await self._coalesced(job)
+        prepared = await self._coalesced((job, carried()))
         return with_remedy(prepared, lambda: self.prepare(job))
 
-    async def _send(self, flight: Flight[Job, Prepared]) -> Sequence[Prepared | BaseException]:
-        jobs = list(flight.items)
+    async def _send(self, flight: Flight[_Wanted, Prepared]) -> Sequence[Prepared | BaseException]:
+        items = list(flight.items)
+        jobs = [job for job, _ in items]
         size = _BY_REFERENCE if any(map(_has_media, jobs)) else 4 * sum(map(_letters, jobs))
         try:
             results: list[Prepared | BaseException] = await _retrying(
-                lambda: self._prepare(size, jobs)
+                lambda: self._prepare(size, items)
             )
         except RayActorError as died:
             raise translated(died) from None
@@ -232,8 +262,12 @@ class SplitPreparer:
 
 
 def _has_media(job: Job) -> bool:
-    return any(type(item) is not Text for item in job.items)
+    return any(type(part) not in (Text, TokenIds) for part in _parts(job))
 
 
 def _letters(job: Job) -> int:
-    return sum(len(getattr(item, "text", "")) for item in job.items)
+    return sum(len(getattr(part, "text", "")) for part in _parts(job))
+
+
+def _parts(job: Job) -> Iterator[Text | TokenIds | Image | Pdf]:
+    return (part for item in job.items for part in parts_of(item))

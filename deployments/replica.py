@@ -6,13 +6,17 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from deployments.autoscaling import Load
 from deployments.flights import PackedPrepared, PackedVectors, pack_vectors, unpack_prepared
 from deployments.loopback import bind_as_asked
+from deployments.measuring import Observing, finish, telemetry_of
 from deployments.pixels import fetched
 from serving.engines import EngineOptions, open_engine
-from serving.errors import PolyvecError
+from serving.errors import PolyvecError, Unavailable
 from serving.models.catalog import Entry
 from serving.models.loading import load_spec
+from serving.telemetry import metrics, traces
+from serving.telemetry.carrying import taken_up
 
 __all__ = ["Replica"]
 
@@ -25,11 +29,21 @@ log = logging.getLogger("polyvec.replica")
 class Replica:
     """Loads the model of `entry` into `engine` and embeds until it is stopped."""
 
-    def __init__(self, entry: Entry, engine: str, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        engine: str,
+        options: EngineOptions,
+        observing: Observing | None = None,
+    ) -> None:
         bind_as_asked()
-        self._engine = open_engine(engine, load_spec(entry), options)
+        spec = load_spec(entry)
+        self._telemetry = telemetry_of("replica", [spec.id], observing or Observing())
+        self._ready = self._telemetry.series(metrics.MODEL_READY).bind(spec.id)
+        self._traced: traces.Attributes = {"gen_ai.request.model": spec.id}
+        self._engine = open_engine(engine, spec, options, self._telemetry)
         self._flights: dict[str, list[asyncio.Task[PackedVectors | PolyvecError]]] = {}
-        self._queued_tokens = 0
+        self._load = Load()
 
     async def embed(
         self, flight: str, items: Sequence[PackedPrepared]
@@ -44,19 +58,24 @@ class Replica:
             del self._flights[flight]
 
     async def _one(self, item: PackedPrepared) -> PackedVectors | PolyvecError:
-        prepared, deadline = unpack_prepared(item)
-        self._queued_tokens += prepared.ids.size
+        prepared, deadline, carrier = unpack_prepared(item)
+        parent, tokens = taken_up(carrier), prepared.ids.size
         try:
-            if prepared.pixels:
-                prepared = await fetched(prepared, deadline)
-            return pack_vectors(await self._engine.embed(prepared, deadline))
+            with (
+                traces.span("embed", self._traced, parent) as span,
+                self._load.holding(tokens, prepared.service_class),
+            ):
+                if prepared.pixels:
+                    prepared = await fetched(prepared, deadline)
+                vectors = await self._engine.embed(prepared, deadline)
+                queue_s, infer_s = vectors.queue_s, vectors.infer_s
+                span.set({"tokens": tokens, "queue_s": queue_s, "infer_s": infer_s})
+                return pack_vectors(vectors)
         except PolyvecError as error:
             return error
         except Exception:
             log.exception("the engine failed")
             return PolyvecError("an internal error; the server's log has the details")
-        finally:
-            self._queued_tokens -= prepared.ids.size
 
     async def drop(self, flight: str, index: int) -> None:
         """Forget one item of a flight, if it is here: its caller has gone."""
@@ -69,13 +88,20 @@ class Replica:
 
     async def check_health(self) -> None:
         """Serve's probe: a replica whose engine is dead is replaced."""
-        await self._engine.check()
+        try:
+            await self._engine.check()
+        except Unavailable:
+            self._ready(0)
+            raise
+        self._ready(1)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Tokens waiting or being embedded: the load that autoscaling looks at."""
-        return {"queued_tokens": float(self._queued_tokens)}
+        """The load that autoscaling looks at: see `Load`."""
+        return self._load.report()
 
     async def __del__(self) -> None:
         engine = getattr(self, "_engine", None)
         if engine is not None:
             await engine.close()
+            self._ready(0)
+            await finish(self._telemetry)

@@ -116,6 +116,13 @@ class Queue(Generic[T]):
         """Tokens that wait for a batch."""
         return self._tokens
 
+    @property
+    def oldest(self) -> float | None:
+        """When the row that waits longest arrived; None where nothing waits."""
+        shelves = [shelf for lane in self._lanes.values() for shelf in lane.shelves.values()]
+        living = (next((r for r in shelf.rows if r.ticket.alive), None) for shelf in shelves)
+        return min((row.ticket.arrival for row in living if row is not None), default=None)
+
     def add(
         self,
         owner: T,

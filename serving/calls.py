@@ -7,12 +7,13 @@ at the end the wire hands it back to be counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from serving.limits.decision import Decision
 from serving.tenants import Tenant
-from serving.values import Item, Job, Prepared, ServiceClass, Text, Usage
+from serving.values import Job, Prepared, ServiceClass, Text, TokenIds, Usage, parts_of
 
 __all__ = ["NOBODY", "Call", "Modality"]
 
@@ -58,7 +59,8 @@ class Call:
     def planned(self, jobs: list[Job]) -> None:
         """Note what the jobs are: the task is that of the last, which has most of the inputs."""
         self.task = jobs[-1].task or ""
-        self.modality = _modality([item for job in jobs for item in job.items])
+        parts = (part for job in jobs for item in job.items for part in parts_of(item))
+        self.modality = _modality([type(part) in (Text, TokenIds) for part in parts])
 
     def prepared(self, every: list[Prepared]) -> None:
         """Note what is owed."""
@@ -67,8 +69,5 @@ class Call:
         self.images = sum(len(one.pixels) for one in every)
 
 
-def _modality(items: list[Item]) -> Modality:
-    texts = sum(type(item) is Text for item in items)
-    if texts == len(items):
-        return "text"
-    return "mixed" if texts or any(hasattr(item, "parts") for item in items) else "image"
+def _modality(texts: Sequence[bool]) -> Modality:
+    return "text" if all(texts) else "mixed" if any(texts) else "image"

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from serving.errors import InvalidInput, ModalityNotSupported, TaskNotFound
 from serving.models.spec import Listwise, ModelSpec, Pairwise, TaskSpec
-from serving.values import Ask, Fused, Image, Item, Job, Output, Pair, Pdf, ServiceClass, Text
+from serving.values import (
+    Ask,
+    Fused,
+    Image,
+    Item,
+    Job,
+    Output,
+    Pair,
+    Pdf,
+    ServiceClass,
+    Text,
+    TokenIds,
+)
 
 __all__ = ["plan"]
 
@@ -27,6 +39,7 @@ _KINDS: dict[type[Item], str] = {
     Pdf: "a PDF",
     Fused: "an image with text",
     Pair: "a query with a document",
+    TokenIds: "token ids",
 }
 
 
@@ -70,6 +83,10 @@ def plan(
 
 def _check_item(spec: ModelSpec, index: int, item: Item, ask: Ask) -> None:
     field = f"{ask.field}.{index}"
+    if type(item) is TokenIds:
+        if any(type(one) is not TokenIds for one in ask.items):
+            raise InvalidInput(f"{ask.field} {index} is token ids; the others are not", field)
+        return
     if "image" not in spec.modalities or type(item) is Pair:
         raise ModalityNotSupported(
             f"{ask.field} {index} is {_KINDS[type(item)]}; "

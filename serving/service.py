@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.accounts import Accounts
 from serving.calls import Call
@@ -17,7 +17,7 @@ from serving.models.catalog import Catalog
 from serving.models.spec import ModelSpec
 from serving.preparing import Preparer
 from serving.tenants import allow
-from serving.values import Answer, Ask, Prepared, Stages, Vectors
+from serving.values import Answer, Ask, Job, Output, Prepared, Stages, Vectors
 
 __all__ = ["Served", "Service"]
 
@@ -58,16 +58,8 @@ class Service:
 
     async def run(self, call: Call, asks: Sequence[Ask]) -> list[Answer]:
         """Several asks of one model as one request: charged together, embedded side by side."""
-        if self._draining:
-            raise Unavailable("this gateway is stopping; another one answers", 1.0)
-        served = self._served[self.catalog.spec(asks[0].model).id]
-        spec, tenant = served.spec, call.tenant
-        call.model = spec.id
-        allow(tenant, spec.id, None)
-        jobs = [plan(spec, ask, self.max_inputs, call.wanted_class) for ask in asks]
-        for job in jobs:
-            allow(tenant, spec.id, job.task)
-        call.planned(jobs)
+        served, jobs = self._planned(call, asks)
+        spec = served.spec
         self.accounts.arrive(call)
         with self._gate.request():
             try:
@@ -92,9 +84,37 @@ class Service:
                 found.multi,
                 found.sparse,
                 one.tokens,
+                one.spans,
             )
             for one, found in zip(prepared, vectors, strict=True)
         ]
+
+    async def prepare(self, call: Call, ask: Ask) -> Prepared:
+        """The token ids of `ask`, before the call's deadline: nothing is charged nor embedded.
+
+        Its texts too, where `ask.output.tokens`, of every token. Errors are those of `embed`.
+        """
+        served, [job] = self._planned(call, [replace(ask, output=Output())])
+        with self._gate.request():
+            try:
+                async with asyncio.timeout(call.deadline - time.monotonic()):
+                    return await served.preparer.prepare(replace(job, output=ask.output))
+            except TimeoutError as late:
+                raise DeadlinePassed("the request's time ran out") from late
+
+    def _planned(self, call: Call, asks: Sequence[Ask]) -> tuple[Served, list[Job]]:
+        """What the call asks for, once it is known to be valid and allowed."""
+        if self._draining:
+            raise Unavailable("this gateway is stopping; another one answers", 1.0)
+        served = self._served[self.catalog.spec(asks[0].model).id]
+        spec, tenant = served.spec, call.tenant
+        call.model = spec.id
+        allow(tenant, spec.id, None)
+        jobs = [plan(spec, ask, self.max_inputs, call.wanted_class) for ask in asks]
+        for job in jobs:
+            allow(tenant, spec.id, job.task)
+        call.planned(jobs)
+        return served, jobs
 
     @property
     def under_way(self) -> int:

@@ -27,6 +27,7 @@ __all__ = [
     "Sparse",
     "Stages",
     "Text",
+    "TokenIds",
     "Usage",
     "Vectors",
     "parts_of",
@@ -43,6 +44,16 @@ class Text:
     """One text to embed; an empty one is valid."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """An input as the model's own token ids, all of them: no prompt and nothing special is added.
+
+    A request has no other items beside them.
+    """
+
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +89,10 @@ class Pair:
     instruction: str | None = None
 
 
-Item: TypeAlias = Text | Image | Pdf | Fused | Pair
+Item: TypeAlias = Text | TokenIds | Image | Pdf | Fused | Pair
 
 
-def parts_of(item: Item) -> tuple[Text | Image | Pdf, ...]:
+def parts_of(item: Item) -> tuple[Text | TokenIds | Image | Pdf, ...]:
     """The texts and images that an item is made of."""
     match item:
         case Fused(parts):
@@ -113,8 +124,8 @@ class Ask:
 
     `task` is the caller's own word for a task; `role` ("query", "document", …) a weaker hint that
     a model without tasks may ignore. `late_chunking`: the items are chunks of one document.
-    `max_pixels` bounds every image below the model's own bound, `document_tokens` every document
-    of a `Pair`. `field` is what the request calls its items.
+    `max_pixels` bounds every image below the model's own bound, and `document_tokens` every text,
+    or every document of a `Pair`, which is cut to it. `field` is what the request calls its items.
     """
 
     model: str
@@ -191,7 +202,8 @@ class Prepared:
     `[pieces, 4]` int32 of (vector, input, start, end), in ascending order of vector and none of
     them empty: the vector is the mean of the token states from `start` up to `end` of that input,
     over all of its pieces, each token weighing the same. Multi-vectors and sparse weights are
-    always those of whole inputs. `tokens` is the text of every input's tokens where asked for.
+    always those of whole inputs. `tokens` is the text of every input's tokens where asked for, and
+    `special` the ids among them that are special tokens.
     """
 
     ids: Ints
@@ -205,6 +217,7 @@ class Prepared:
     spans: Ints | None = None
     pixels: tuple[Pixels, ...] = ()
     tokens: tuple[tuple[str, ...], ...] | None = None
+    special: frozenset[int] = frozenset()
 
     @property
     def vectors(self) -> int:

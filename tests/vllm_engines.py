@@ -11,11 +11,16 @@ import pytest
 from serving.engines import ENGINES, EngineOptions
 from serving.engines.vllm import VllmEngine, load
 from serving.models.spec import ModelSpec
+from serving.telemetry import Telemetry
+from serving.telemetry.prometheus import PrometheusBackend
 
-__all__ = ["NAMES", "OPTIONS", "close_all", "needs_vllm", "shared_engine"]
+__all__ = ["NAMES", "OPTIONS", "TELEMETRY", "close_all", "needs_vllm", "shared_engine"]
 
 OPTIONS = EngineOptions(dtype="float32", threads=1, batch_tokens=128, extra={"max_num_seqs": 32})
 """A step is shorter than the longest inputs, so that these are computed in chunks."""
+
+TELEMETRY = Telemetry(PrometheusBackend())
+"""What all of them tell."""
 
 NAMES = [
     pytest.param(one, marks=pytest.mark.timeout(400)) if one == "vllm" else one
@@ -36,7 +41,7 @@ def shared_engine(spec: ModelSpec) -> VllmEngine:
     """The engine with that model, started for the first one who asks. Not for closing."""
     needs_vllm()
     if spec.id not in _started:
-        _started[spec.id] = load(spec, OPTIONS)
+        _started[spec.id] = load(spec, OPTIONS, TELEMETRY)
     return _started[spec.id]
 
 

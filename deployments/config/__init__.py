@@ -23,7 +23,7 @@ from deployments.config.accounts import (
     QuotasConfig,
     TracesConfig,
 )
-from deployments.config.models import ModelConfig, Replicas, TaskConfig
+from deployments.config.models import ModelConfig, ModelReplicas, Replicas, TaskConfig
 from deployments.config.parts import GatewayConfig, LimitsConfig, MediaConfig, PreprocessorConfig
 from serving.errors import InvalidConfig
 from serving.models.catalog import DEFAULT
@@ -34,6 +34,7 @@ __all__ = [
     "LimitsConfig",
     "MediaConfig",
     "ModelConfig",
+    "ModelReplicas",
     "PreprocessorConfig",
     "Replicas",
     "TaskConfig",

@@ -13,7 +13,7 @@ from serving.models.catalog import Entry, find
 from serving.models.families import FAMILIES
 from serving.models.spec import TaskSpec
 
-__all__ = ["ModelConfig", "Replicas", "TaskConfig"]
+__all__ = ["ModelConfig", "ModelReplicas", "Replicas", "TaskConfig"]
 
 # The engine that hands options on to the library behind it.
 _TAKES_OPTIONS = "vllm"
@@ -22,7 +22,7 @@ _GPU_MEMORY = 0.9
 
 
 class Replicas(Frozen):
-    """How many replicas of a part: Serve scales between `min` and `max` on queued tokens."""
+    """How many replicas of a part: Serve scales between `min` and `max`."""
 
     min: int = Field(1, ge=0, description="Replicas kept at all times.")
     max: int = Field(1, ge=1, description="Replicas at most.")
@@ -32,6 +32,19 @@ class Replicas(Frozen):
         if self.min > self.max:
             raise ValueError(f"min ({self.min}) is above max ({self.max})")
         return self
+
+
+class ModelReplicas(Replicas):
+    """Replicas of a model's groups, which follow their tokens: `deployments.autoscaling`.
+
+    With `min` 0 a group sleeps when nothing is asked of it, and its first request waits.
+    """
+
+    target_latency_s: float = Field(1, gt=0, description="What interactive work may wait.")
+    bulk_latency_s: float = Field(60, gt=0, description="What bulk work may wait.")
+    start_s: float = Field(60, gt=0, description="What a start is thought to take at first.")
+    down_delay_s: float = Field(300, gt=0, description="How long less must suffice before it is.")
+    idle_s: float = Field(900, gt=0, description="How long nothing must be asked to sleep.")
 
 
 class TaskConfig(Frozen):
@@ -58,10 +71,15 @@ class ModelConfig(Frozen):
     placement: Literal["shared", "per_task"] = Field(
         "shared", description="One group of replicas for all tasks, or one for each."
     )
-    replicas: Replicas = Field(default_factory=Replicas, description="Replicas of each group.")
+    replicas: ModelReplicas = Field(
+        default_factory=ModelReplicas, description="Replicas of each group."
+    )
     cpus_per_replica: float = Field(1, gt=0, description="Ray CPUs, and compute threads.")
     gpus_per_replica: float | None = Field(
         None, ge=0, description="Ray GPUs; a fraction shares one. `polyvec serve` shares all out."
+    )
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="Further Ray resources; only nodes that have them serve."
     )
     max_tokens: int | None = Field(None, ge=1, description="A context below the checkpoint's.")
     dimensions: tuple[int, ...] | None = Field(

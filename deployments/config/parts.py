@@ -10,14 +10,23 @@ from deployments.config._frozen import Frozen
 from deployments.config.models import Replicas
 from serving.media import MediaOptions
 
-__all__ = ["GatewayConfig", "LimitsConfig", "MediaConfig", "PreprocessorConfig"]
+__all__ = ["AwakeReplicas", "GatewayConfig", "LimitsConfig", "MediaConfig", "PreprocessorConfig"]
+
+
+class AwakeReplicas(Replicas):
+    """Replicas of a part that never sleeps."""
+
+    min: int = Field(1, ge=1, description="Replicas kept at all times.")
 
 
 class GatewayConfig(Frozen):
     """The ingress: authenticates, plans, tokenizes short text, answers."""
 
-    replicas: Replicas = Field(default_factory=Replicas, description="Gateway replicas.")
+    replicas: AwakeReplicas = Field(default_factory=AwakeReplicas, description="Gateway replicas.")
     cpus: float = Field(1, gt=0, description="Ray CPUs of a gateway.")
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="Further Ray resources; only nodes that have them serve."
+    )
     flights: int = Field(1, ge=1, description="Coalesced calls under way to one group at a time.")
     flight_tokens: int = Field(
         1024, ge=1, description="Tokens that leave together; a larger job flies alone."
@@ -30,8 +39,13 @@ class PreprocessorConfig(Frozen):
     text: Literal["gateway", "deployment"] = Field(
         "gateway", description="In the gateway's process, or a hop away."
     )
-    replicas: Replicas = Field(default_factory=Replicas, description="Preprocessor replicas.")
+    replicas: AwakeReplicas = Field(
+        default_factory=AwakeReplicas, description="Preprocessor replicas."
+    )
     cpus: float = Field(1, gt=0, description="Ray CPUs of a preprocessor.")
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="Further Ray resources; only nodes that have them serve."
+    )
 
 
 class MediaConfig(Frozen):

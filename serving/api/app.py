@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +26,7 @@ from serving.api.rendering import (
     key_of,
     request_id,
 )
+from serving.api.routes import grouped, verb
 from serving.api.settings import ApiSettings
 from serving.errors import PolyvecError
 from serving.service import Service
@@ -128,12 +128,10 @@ def create_app(service: Service, settings: ApiSettings, scrape: Scrape | None = 
 
     `scrape` gives what `/metrics` shows; without it, the service's own telemetry does.
     """
-    routes, accounts = dialects.routes(), service.accounts
+    ends, accounts = grouped(dialects.routes()), service.accounts
     hot: dict[tuple[str, str], ASGIApp] = {
-        (route.method, route.path): Exchange(
-            partial(route.answer, service), route.path, accounts, settings
-        )
-        for route in routes
+        end: Exchange(verb(some, service, settings.accept_token_ids), end[1], accounts, settings)
+        for end, some in ends.items()
     }
-    cold = cold_app(service, settings, routes, hot, scrape)
+    cold = cold_app(service, settings, ends, hot, scrape)
     return App(cold, hot, accounts, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -163,12 +164,19 @@ def error_responses(*statuses: int) -> dict[int | str, Described]:
     return described
 
 
-def operation(route: Route) -> Described:
+def operation(routes: Sequence[Route]) -> Described:
     """The part of an operation that FastAPI cannot read from a function: its body and headers."""
-    name = route.request.__name__
+    requests = [route.request for route in routes if route.request]
+    if not requests:
+        return {"parameters": _PARAMETERS}
+    schemas = [{"$ref": f"#/components/schemas/{request.__name__}"} for request in requests]
     content = {
-        "schema": {"$ref": f"#/components/schemas/{name}"},
-        "examples": {title: {"value": value} for title, value in route.examples.items()},
+        "schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas},
+        "examples": {
+            title: {"value": value}
+            for route in reversed(routes)
+            for title, value in route.examples.items()
+        },
     }
     return {
         "requestBody": {"required": True, "content": {"application/json": content}},

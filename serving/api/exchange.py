@@ -29,6 +29,7 @@ from serving.api.settings import ApiSettings
 from serving.calls import Call
 from serving.errors import BodyTimeout, InvalidInput, PolyvecError
 from serving.limits.headers import rate_headers
+from serving.telemetry import traces
 from serving.telemetry.logs import about, name_tenant
 from serving.values import ServiceClass, Stages
 
@@ -71,9 +72,11 @@ class Exchange:
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         call = Call(request_id(headers.get(b"x-request-id")).decode(), self._endpoint)
-        with about(call.id):
+        name = f"{scope['method']} {self._endpoint}"
+        parent = headers.get(b"traceparent", b"").decode("latin-1")
+        with about(call.id), traces.span(name, parent=parent, kind="server") as span:
             try:
-                status, body, own = await self._answer(call, headers, receive, began)
+                status, body, own = await self._answer(call, headers, receive, began, span)
             except (ClientGone, asyncio.CancelledError) as gone:
                 self._accounts.gone(call, time.perf_counter() - began)
                 if isinstance(gone, ClientGone):
@@ -88,7 +91,12 @@ class Exchange:
             await _send(send, status, own, body)
 
     async def _answer(
-        self, call: Call, headers: Mapping[bytes, bytes], receive: Receive, began: float
+        self,
+        call: Call,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        began: float,
+        span: traces.Span,
     ) -> tuple[int, bytes, Headers]:
         """Status, body and headers; what the call owes is counted when this returns."""
         accounts, error = self._accounts, _unexpected()
@@ -105,9 +113,11 @@ class Exchange:
         else:
             total_s = time.perf_counter() - began
             await accounts.answered(call, total_s, reply.stages, reply.encode_s)
+            span.set(traces.embeddings(call.model, call.usage.total_tokens, call.dimensions))
             return 200, reply.body, timing_headers(reply.stages, reply.encode_s, total_s)
         total_s = time.perf_counter() - began
         accounts.failed(call, error, total_s)
+        span.failed(error.code)
         own = error_headers(error) + timing_headers(Stages(), 0.0, total_s)
         if isinstance(error, BodyTimeout):
             own.append((b"connection", b"close"))

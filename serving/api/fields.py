@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TypeAlias
 
 from serving.errors import InvalidInput, ModalityNotSupported, Refused
 
-__all__ = ["Fields", "Ranks", "Refusal", "ranked", "shortened"]
+__all__ = ["Fields", "Ranks", "Refusal", "ranked", "refuse", "shortened"]
 
 Ranks: TypeAlias = dict[str, tuple[str, int]]
 Refusal: TypeAlias = tuple[type[Refused], str, str]
@@ -33,6 +33,12 @@ def shortened(value: object) -> object:
     if isinstance(value, dict):
         return f"object of {len(value)}"
     return value
+
+
+def refuse(refusals: Iterable[Refusal], model: str) -> None:
+    """Raise the first of what no model can do, in the name of that one."""
+    for error, message, name in refusals:
+        raise error(f"{model} {message}", name)
 
 
 class Fields:
@@ -77,6 +83,32 @@ class Fields:
         elif text == "":
             self.problem(field, "must not be empty", "too_short", text)
         return text or ""
+
+    def choice(self, field: str, choices: Sequence[str], default: str) -> str:
+        """One of the names in `choices`, `default` where absent."""
+        name, value = self.first(field)
+        if value is None:
+            return default
+        if type(value) is str and value in choices:
+            return value
+        self.problem(name, f"must be one of {', '.join(choices)}", "enum", value)
+        return default
+
+    def choices(
+        self, field: str, choices: Sequence[str], default: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """One of the names in `choices`, or a list of them; `default` where absent."""
+        name, value = self.first(field)
+        if value is None:
+            return default
+        given = value if type(value) is list else [value]
+        for one in given:
+            if type(one) is not str or one not in choices:
+                self.problem(name, f"must be one of {', '.join(choices)}", "enum", one)
+                return default
+        if not given:
+            self.problem(name, "is an empty list; give one or leave it out", "too_short", value)
+        return tuple(dict.fromkeys(given))
 
     def flag(self, field: str, default: bool) -> bool:
         """A boolean, `default` where absent."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from serving.api.fields import Fields
-from serving.values import Fused, Image, Item, Pdf, Text
+from serving.values import Fused, Image, Item, Pdf, Text, TokenIds
 
 __all__ = ["read_inputs"]
 
 # {"image"} Jina, {"url"} and {"bytes"} langchain and llama-index, the rest content parts of OpenAI,
 # vLLM and Voyage (api.md 0.3 and 3).
 _IMAGES = ("image", "url", "bytes", "image_url", "image_base64")
-_FOREIGN = ("audio", "video")
+_FOREIGN = {
+    "audio": "audio",
+    "video": "video",
+    "video_url": "video",
+    "video_base64": "video",
+}
 _KEYS = ("text", "content", *_IMAGES, "pdf", *_FOREIGN)
 _KINDS = 'must be a string, {"text"}, {"image"} or {"pdf"}'
 _DATA_IMAGE, _DATA_PDF = "data:image/", "data:application/pdf"
@@ -18,16 +23,24 @@ _TOKEN_IDS = (
     "must be text, not token ids, which mean nothing to another tokenizer "
     "(langchain: check_embedding_ctx_length=False)"
 )
+_LARGEST_ID = 2**31
 
 
-def read_inputs(fields: Fields, name: str, value: object, most: int) -> tuple[Item, ...]:
-    """The items of `value`, at most `most`; what is wrong is noted in `fields`."""
+def read_inputs(
+    fields: Fields, name: str, value: object, most: int, token_ids: bool = False
+) -> tuple[Item, ...]:
+    """The items of `value`, at most `most`; what is wrong is noted in `fields`.
+
+    Where `token_ids` are taken, a list of integers is one input, and a list of such lists several.
+    """
     if type(value) is str:
         return (_plain(value),)
     if type(value) is not list:
         return _one(fields, name, value)
     if not value:
         fields.problem(name, "is empty; give at least one text", "too_short", value)
+    if token_ids and value and type(value[0]) is int:
+        return _ids(fields, name, value)
     if len(value) > most:
         message = f"has {len(value)} items; at most {most} fit one request"
         fields.problem(name, message, "too_long", value)
@@ -36,6 +49,9 @@ def read_inputs(fields: Fields, name: str, value: object, most: int) -> tuple[It
     for index, one in enumerate(value):
         if type(one) is str:
             items.append(_plain(one))
+            continue
+        if token_ids and type(one) is list:
+            items.extend(_ids(fields, f"{name}.{index}", one))
             continue
         items.extend(_one(fields, f"{name}.{index}", one))
         if fields.hopeless or _is_token_ids(one):
@@ -56,6 +72,14 @@ def _is_token_ids(value: object) -> bool:
     if type(value) is list:
         return bool(value) and type(value[0]) is int
     return type(value) is int
+
+
+def _ids(fields: Fields, name: str, value: list[object]) -> tuple[TokenIds, ...]:
+    ids = tuple(one for one in value if type(one) is int and 0 <= one < _LARGEST_ID)
+    if not ids or len(ids) < len(value):
+        fields.problem(name, "must be token ids: integers, at least one", "token_ids", value)
+        return ()
+    return (TokenIds(ids),)
 
 
 def _one(fields: Fields, name: str, value: object) -> tuple[Item, ...]:
@@ -85,6 +109,9 @@ def _from_object(fields: Fields, name: str, value: dict[str, object]) -> tuple[I
     field, inner = f"{name}.{key}", value[key]
     if key == "content":
         return _content(fields, field, inner)
+    if key in _FOREIGN:
+        fields.refuse(field, f"embeds no {_FOREIGN[key]}")
+        return ()
     if key == "image_url" and type(inner) is dict:
         field, inner = f"{field}.url", inner.get("url")
     if type(inner) is not str:
@@ -92,9 +119,6 @@ def _from_object(fields: Fields, name: str, value: dict[str, object]) -> tuple[I
         return ()
     if key == "text":
         return (Text(inner),)
-    if key in _FOREIGN:
-        fields.refuse(field, f"embeds no {key}")
-        return ()
     return (Pdf(inner) if key == "pdf" else Image(inner),)
 
 

@@ -36,7 +36,7 @@ def entry(spec: ModelSpec) -> dict[str, object]:
         "license": spec.licence,
         "licence": spec.licence,
         "input_modalities": list(spec.modalities),
-        "output_modalities": ["embeddings"],
+        "output_modalities": ["rerank"] if spec.reranker else ["embeddings"],
         "context_length": spec.max_tokens,
         "max_model_len": spec.max_tokens,
         "dimensions": spec.dimensions,

@@ -15,6 +15,9 @@ class ApiSettings:
     runs the app cancels it by itself (Ray Serve does). `writes_request_id` adds `x-request-id` to
     responses; turn it off where the server does so (Ray Serve does, with the same id).
 
+    `accept_token_ids` takes lists of integers for the model's own token ids; they are refused
+    otherwise, because those that clients make are most often of another tokenizer.
+
     `open_models`, `open_metrics` and `open_docs` let those routes be asked without a key.
     """
 
@@ -24,6 +27,7 @@ class ApiSettings:
     probe_timeout_s: float = 5.0
     watch_disconnects: bool = True
     writes_request_id: bool = True
+    accept_token_ids: bool = False
     open_models: bool = False
     open_metrics: bool = False
     open_docs: bool = False

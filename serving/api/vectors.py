@@ -19,7 +19,7 @@ from pybase64 import b64encode
 from serving.encodings import ENCODINGS, encoding
 from serving.values import Answer, Floats, Ints, Sparse, Usage
 
-__all__ = ["WIRE_TYPES", "write_list"]
+__all__ = ["PACKED", "WIRE_TYPES", "array", "arrays", "rows", "write_list"]
 
 # JSON not joined yet: a join of megabytes lets the interpreter lock go, formatting does not.
 _Pieces: TypeAlias = tuple[bytes, ...]
@@ -28,30 +28,36 @@ _Spans: TypeAlias = list[tuple[int, int]]
 _BASE64 = "base64"
 _ENCODE = {name: encoding(name).encode for name in ENCODINGS.names()}
 WIRE_TYPES = (*_ENCODE, _BASE64)
+PACKED = {name: f"{_BASE64} of {name}" for name in _ENCODE} | {"float": _BASE64}
+"""Of a number type, the one whose rows are base64 of its bytes, as Voyage's clients want them."""
+_UNPACKED = {packed: name for name, packed in PACKED.items()}
 
 # orjson and pybase64 keep the GIL, so in a thread they would hold the event loop up for 5 ms at a
 # time; short slices on the loop do for 2 ms at most. Joining megabytes frees it, and is a thread's.
 _SLICE_NUMBERS = 32_768
-_LITTLE = np.dtype("<f4")
+_INLINE_BYTES = 1 << 20
 
 
-async def write_list(model: str, answer: Answer, types: tuple[str, ...]) -> bytes:
+async def write_list(
+    model: str, answer: Answer, types: tuple[str, ...], usage: bytes | None = None
+) -> bytes:
     """The body of a list of embeddings, in input order; each of one type, or keyed by type.
 
     A vector is an `embedding`, a multi-vector `embeddings`, sparse weights a `sparse_embedding`; an
-    entry has what was asked for, of one input, or of one page or chunk of it.
+    entry has what was asked for, of one input, or of one page or chunk of it. `usage` is JSON, and
+    by default the tokens in OpenAI's words.
     """
     head = b'{"object":"list","model":%b,"data":[' % orjson.dumps(model)
-    tail = b'],"usage":%b}' % _usage(answer.usage)
+    tail = b'],"usage":%b}' % (usage or _usage(answer.usage))
     if answer.multi is not None or answer.sparse is not None:
         return await _write_several(head, answer, types, tail)
     vectors = answer.vectors
-    rows, width = vectors.shape
+    count, width = vectors.shape
     step = max(1, _SLICE_NUMBERS // max(1, width))
-    if rows <= step:
+    if count <= step:
         return b"".join((head, *_entries(vectors, 0, types), tail))
     parts = [head]
-    for start in range(0, rows, step):
+    for start in range(0, count, step):
         parts += _entries(vectors[start : start + step], start, types)
         await asyncio.sleep(0)
     parts.append(tail)
@@ -76,9 +82,12 @@ def _entries(vectors: Floats, first: int, types: tuple[str, ...]) -> list[bytes]
 
 
 def _values(vectors: Floats, name: str) -> list[bytes]:
-    if name == _BASE64:
-        return [b'"%b"' % b64encode(row) for row in vectors.astype(_LITTLE, copy=False)]
-    return [_dumped(row) for row in _ENCODE[name](vectors)]
+    plain = _UNPACKED.get(name)
+    if plain is None:
+        return [_dumped(row) for row in _ENCODE[name](vectors)]
+    numbers = _ENCODE[plain](vectors)
+    little = numbers.astype(numbers.dtype.newbyteorder("<"), order="C", copy=False)
+    return [b'"%b"' % b64encode(row.data) for row in little]
 
 
 def _dumped(row: npt.NDArray[Any]) -> bytes:
@@ -89,12 +98,12 @@ async def _write_several(head: bytes, answer: Answer, types: tuple[str, ...], ta
     """The body where entries have more than a vector, or something else."""
     columns: dict[bytes, list[_Pieces]] = {}
     if answer.vectors.shape[1]:
-        vectors = [_whole(await _rows(answer.vectors, name)) for name in types]
+        vectors = [_whole(await rows(answer.vectors, name)) for name in types]
         columns[b"embedding"] = _by_type(types, vectors)
     if answer.multi is not None:
-        rows = [await _rows(answer.multi.values, name) for name in types]
+        written = [await rows(answer.multi.values, name) for name in types]
         spans = _spans(answer.multi.counts)
-        lists = [await asyncio.to_thread(_lists, column, spans) for column in rows]
+        lists = [await asyncio.to_thread(_lists, column, spans) for column in written]
         columns[b"embeddings"] = _by_type(types, lists)
     if answer.tokens is not None:
         columns[b"tokenized_input"] = _whole(map(orjson.dumps, answer.tokens))
@@ -128,19 +137,35 @@ def _by_type(types: Sequence[str], columns: Sequence[list[_Pieces]]) -> list[_Pi
     return [keyed(row) for row in zip(*columns, strict=True)]
 
 
-async def _rows(vectors: Floats, name: str) -> list[bytes]:
+async def rows(vectors: Floats, name: str = "float") -> list[bytes]:
     """The JSON of every row, of the type `name`."""
     step = max(1, _SLICE_NUMBERS // max(1, vectors.shape[1]))
-    rows = _values(vectors[:step], name)
+    written = _values(vectors[:step], name)
     for start in range(step, len(vectors), step):
         await asyncio.sleep(0)
-        rows += _values(vectors[start : start + step], name)
-    return rows
+        written += _values(vectors[start : start + step], name)
+    return written
+
+
+async def array(values: Sequence[bytes]) -> bytes:
+    """One JSON array of them."""
+    if sum(map(len, values)) < _INLINE_BYTES:
+        return b"[%b]" % b",".join(values)
+    return await asyncio.to_thread(b"".join, _listed(values))
+
+
+def arrays(values: Sequence[bytes], counts: Ints) -> list[bytes]:
+    """A JSON array for each input, of so many of the values."""
+    return [b"[%b]" % b",".join(values[start:end]) for start, end in _spans(counts)]
+
+
+def _listed(values: Sequence[bytes]) -> _Pieces:
+    return (b"[", b",".join(values), b"]")
 
 
 def _lists(rows: Sequence[bytes], spans: _Spans) -> list[_Pieces]:
     """The rows of each input as one JSON array."""
-    return [(b"[", b",".join(rows[start:end]), b"]") for start, end in spans]
+    return [_listed(rows[start:end]) for start, end in spans]
 
 
 async def _weights(sparse: Sparse) -> list[_Pieces]:

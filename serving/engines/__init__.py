@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from serving.folder import Folder
 from serving.models.spec import ModelSpec
+from serving.telemetry import SILENT, Telemetry
 from serving.values import Prepared, Vectors
 
 __all__ = ["ENGINES", "DType", "Engine", "EngineOptions", "open_engine"]
@@ -40,7 +41,7 @@ class EngineOptions:
 
 
 class Engine(Protocol):
-    """A model that embeds. Engine modules have `load(spec, options) -> Engine`.
+    """A model that embeds. Engine modules have `load(spec, options, telemetry) -> Engine`.
 
     Every vector depends on its own input alone: batched equals single, in any order.
     """
@@ -63,7 +64,9 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(name: str, spec: ModelSpec, options: EngineOptions) -> Engine:
+def open_engine(
+    name: str, spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT
+) -> Engine:
     """The engine of that name with the model loaded.
 
     `auto` is vLLM where it is installed, has a GPU and runs the model, and torch elsewhere.
@@ -72,4 +75,4 @@ def open_engine(name: str, spec: ModelSpec, options: EngineOptions) -> Engine:
         reason = ENGINES.load("vllm").unsuited(spec, options)
         name = "vllm" if reason is None else "torch"
         _log.info("%s runs in the engine %s%s", spec.id, name, f": {reason}" if reason else "")
-    return cast(Engine, ENGINES.load(name).load(spec, options))
+    return cast(Engine, ENGINES.load(name).load(spec, options, telemetry))

@@ -26,6 +26,8 @@ from serving.engines._faults import first_line
 from serving.engines._vision import Placed, embedded
 from serving.errors import ModelUnavailable
 from serving.models.spec import ModelSpec, Vision
+from serving.telemetry import SILENT, Telemetry
+from serving.telemetry.engines import AdapterMetrics
 
 if TYPE_CHECKING:
     from serving.engines._peft import Rows
@@ -35,7 +37,9 @@ __all__ = ["Transformer", "load"]
 _PROJECTOR = "multi_vector_projector"
 
 
-def load(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Transformer:
+def load(
+    spec: ModelSpec, dtype: torch.dtype, device: torch.device, telemetry: Telemetry = SILENT
+) -> Transformer:
     """The checkpoint's transformer with its own weights, every one of them."""
     folder = Path(spec.path) / spec.transformer
     # A foreign border: transformers' loaders take and give what the checkpoint says.
@@ -69,7 +73,7 @@ def load(spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Transform
     if spec.adapters:
         from serving.engines._peft import attach  # here, because it takes a second
 
-        rows = attach(model, spec.adapters)
+        rows = attach(model, spec.adapters, AdapterMetrics(telemetry, spec.id))
     try:
         return Transformer(model, rows, spec.vision)
     except Exception as error:

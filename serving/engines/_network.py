@@ -22,6 +22,7 @@ from serving.engines._tokens import multi_vectors, span_sums, sparse_weights
 from serving.engines._vision import Placed
 from serving.models.spec import ModelSpec
 from serving.operators import declare
+from serving.telemetry import SILENT, Telemetry
 from serving.values import Floats, Ints
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ class Network:
     """Inputs to vectors, on one device, in one number type. For one thread only."""
 
     def __init__(
-        self, spec: ModelSpec, device: torch.device, dtype: torch.dtype, threads: int | None
+        self,
+        spec: ModelSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+        threads: int | None,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -47,7 +53,7 @@ class Network:
         self._multi = head(spec.path, [multi.head], device) if multi and multi.head else None
         self._sparse = head(spec.path, [sparse.head], device) if sparse else None
         with torch.inference_mode():
-            self._backbone = _backbone(spec, dtype, device)
+            self._backbone = _backbone(spec, dtype, device, telemetry)
 
     def __call__(self, inputs: Sequence[Input]) -> Results:
         """See `Compute`."""
@@ -149,7 +155,7 @@ def _rows(states: Tensor, places: Sequence[int]) -> Tensor:
 
 
 def _backbone(
-    spec: ModelSpec, dtype: torch.dtype, device: torch.device
+    spec: ModelSpec, dtype: torch.dtype, device: torch.device, telemetry: Telemetry
 ) -> _bert.Encoder | Transformer:
     """The encoder of our own where the checkpoint is of its kind, else transformers' model."""
     projects = spec.multi is not None and spec.multi.head is None
@@ -160,4 +166,4 @@ def _backbone(
     declare()
     from serving.engines._backbone import load  # here, because it takes seconds
 
-    return load(spec, dtype, device)
+    return load(spec, dtype, device, telemetry)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from serving.engines._faults import first_line
 from serving.errors import ModelUnavailable
 from serving.models.spec import Adapter
+from serving.telemetry.engines import AdapterMetrics
 
 __all__ = ["Rows", "attach"]
 
@@ -44,7 +45,7 @@ class Rows:
         return args, {**kwargs, "adapter_names": self._chosen}
 
 
-def attach(model: nn.Module, adapters: Sequence[Adapter]) -> Rows:
+def attach(model: nn.Module, adapters: Sequence[Adapter], told: AdapterMetrics) -> Rows:
     """Put every adapter into the model, which is changed, each tensor of each of them.
 
     `ModelUnavailable` where an adapter's file and the model do not match exactly.
@@ -56,23 +57,35 @@ def attach(model: nn.Module, adapters: Sequence[Adapter]) -> Rows:
     }
     tuner: LoraModel | None = None
     for adapter in adapters:
-        name = inner[adapter.name]
-        file = Path(adapter.path) / _WEIGHTS
-        weights = _weights(file)
-        try:
-            if tuner is None:
-                tuner = LoraModel(model, configs, name, low_cpu_mem_usage=True)
-            else:
-                tuner.inject_adapter(model, name, low_cpu_mem_usage=True)
-            _fill(model, name, weights)
-        except Exception as error:
-            raise _fault(adapter, file, error) from None
+        with told.loading():
+            tuner = _put_in(model, tuner, adapter, configs, inner[adapter.name])
     rows = Rows(inner)
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
             layer.register_forward_pre_hook(rows.give, with_kwargs=True)
     model.eval().requires_grad_(False)
     return rows
+
+
+def _put_in(
+    model: nn.Module,
+    tuner: LoraModel | None,
+    adapter: Adapter,
+    configs: dict[str, PeftConfig],
+    name: str,
+) -> LoraModel:
+    """One adapter into the model. `tuner` has those before it; the first one makes it."""
+    file = Path(adapter.path) / _WEIGHTS
+    weights = _weights(file)
+    try:
+        if tuner is None:
+            tuner = LoraModel(model, configs, name, low_cpu_mem_usage=True)
+        else:
+            tuner.inject_adapter(model, name, low_cpu_mem_usage=True)
+        _fill(model, name, weights)
+    except Exception as error:
+        raise _fault(adapter, file, error) from None
+    return tuner
 
 
 def _config(adapter: Adapter, sees: bool) -> LoraConfig:

@@ -23,6 +23,8 @@ from serving.batching import Batch, Queue, Row, Ticket
 from serving.engines._calls import Call, Input, Rest, Results, admitted, late, shaped
 from serving.errors import InputTooLarge, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
+from serving.telemetry import SILENT, Telemetry
+from serving.telemetry.engines import BatchMetrics, watch_queue
 from serving.values import Floats, Output, Prepared, Vectors
 
 __all__ = ["STUCK_S", "Broken", "Compute", "OutOfMemory", "ThreadedEngine"]
@@ -68,8 +70,10 @@ class ThreadedEngine:
         *,
         batch_tokens: int,
         queue_tokens: int,
+        telemetry: Telemetry = SILENT,
     ) -> None:
         self._spec = spec
+        self._batches = BatchMetrics(telemetry, spec.id)
         self._adapters = frozenset(one.name for one in spec.adapters)
         self._queue: Queue[Call] = Queue(batch_tokens, queue_tokens)
         self._ready = Condition()
@@ -86,6 +90,7 @@ class ThreadedEngine:
         built.wait()
         if failure:
             raise failure[0]
+        watch_queue(telemetry, spec.id, self._standing)
 
     async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
         """See `Engine.embed`."""
@@ -134,6 +139,11 @@ class ThreadedEngine:
     def _refuse_if_unable(self) -> None:
         if self._refusal is not None:
             raise Unavailable(self._refusal)
+
+    def _standing(self) -> tuple[float, int]:
+        with self._ready:
+            oldest, tokens = self._queue.oldest, self._queue.tokens
+        return 0.0 if oldest is None else monotonic() - oldest, tokens
 
     def _wake(self) -> None:
         with self._ready:
@@ -210,8 +220,10 @@ class ThreadedEngine:
             else:
                 settled += self._done(some, outcome, ended)
         _send(settled)
+        tokens = sum(row.length for row in rows)
+        self._batches.ran(len(rows), tokens, len(rows) * rows[-1].length - tokens)
         with self._ready:
-            self._queue.served(sum(row.length for row in rows), ended - began)
+            self._queue.served(tokens, ended - began)
 
     def _run(self, rows: Sequence[_Row]) -> list[_Outcome]:
         assert self._compute is not None

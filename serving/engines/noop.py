@@ -15,6 +15,7 @@ from serving.engines import EngineOptions
 from serving.engines._calls import Input, Part, Results, Wanted
 from serving.engines._threaded import ThreadedEngine
 from serving.models.spec import ModelSpec
+from serving.telemetry import SILENT, Telemetry
 from serving.values import Floats, Ints
 from serving.vectors.matryoshka import unit
 from serving.vectors.sparse import strongest
@@ -28,7 +29,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64, and so are the two below
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
-def load(spec: ModelSpec, options: EngineOptions) -> ThreadedEngine:
+def load(spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT) -> ThreadedEngine:
     """An engine for any model's tokens, with that model's widths."""
     batch_tokens = options.batch_tokens or 16384
     return ThreadedEngine(
@@ -36,6 +37,7 @@ def load(spec: ModelSpec, options: EngineOptions) -> ThreadedEngine:
         lambda: _Hash(spec),
         batch_tokens=batch_tokens,
         queue_tokens=options.queue_tokens or 64 * batch_tokens,
+        telemetry=telemetry,
     )
 
 

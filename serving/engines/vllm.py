@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from itertools import accumulate
 from threading import Lock
 from time import monotonic
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part,
 from serving.engines._vllm.packing import Answer
 from serving.errors import InvalidConfig, Overloaded, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
+from serving.telemetry import SILENT, Telemetry
+from serving.telemetry.engines import watch_queue
 from serving.values import Floats, Output, Prepared, Vectors
 from serving.vectors.matryoshka import unit
 
@@ -38,17 +39,15 @@ _QUEUED_BATCHES = 64
 _log = logging.getLogger(__name__)
 
 
-def load(
-    spec: ModelSpec, options: EngineOptions, stat_loggers: Sequence[Any] | None = None
-) -> VllmEngine:
-    """The model, loaded and warm. `InvalidConfig` where vLLM cannot run it or has no such option.
+def load(spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT) -> VllmEngine:
+    """The model, loaded and warm.
 
-    `stat_loggers` are factories of vLLM's own, for its metrics.
+    `InvalidConfig` where vLLM cannot run it or has no such option.
     """
     if (reason := refusal(spec)) is not None:
         raise InvalidConfig(f"{reason}; the torch engine runs it")
     began = monotonic()
-    engine = VllmEngine(spec, options, stat_loggers)
+    engine = VllmEngine(spec, options, telemetry)
     _log.info("vLLM has loaded %s in %.0f s", spec.id, monotonic() - began)
     return engine
 
@@ -66,7 +65,7 @@ class VllmEngine:
     """An `Engine`; the constructor returns when the model is loaded."""
 
     def __init__(
-        self, spec: ModelSpec, options: EngineOptions, stat_loggers: Sequence[Any] | None = None
+        self, spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT
     ) -> None:
         config = read_config(spec)
         backbone = BACKBONES[str(config["model_type"])]
@@ -79,11 +78,12 @@ class VllmEngine:
         self._tokens = self._served = 0
         self._busy_since = self._moved = 0.0
         self._refusal: str | None = None
-        self._jobs: set[asyncio.Task[Vectors]] = set()
-        self._core = Core(spec, options, backbone, stat_loggers)
+        self._jobs: dict[asyncio.Task[Vectors], float] = {}
+        self._core = Core(spec, options, backbone, telemetry)
         self._bound = options.queue_tokens or _QUEUED_BATCHES * (
             options.batch_tokens or max(BATCH_TOKENS.values())
         )
+        watch_queue(telemetry, spec.id, self._standing)
 
     @property
     def unfinished(self) -> int:
@@ -118,6 +118,11 @@ class VllmEngine:
             await asyncio.wrap_future(self._core.run(self._give_up()))
         await asyncio.to_thread(self._core.stop)
 
+    def _standing(self) -> tuple[float, int]:
+        """Of all that is not answered: vLLM does not say what has begun."""
+        now = monotonic()
+        return now - min(tuple(self._jobs.values()), default=now), self._tokens
+
     def _refuse_if_unable(self) -> None:
         if (reason := self._refusal or self._core.died) is not None:
             raise Unavailable(reason)
@@ -151,7 +156,7 @@ class VllmEngine:
             raise late()
         job = asyncio.current_task()
         assert job is not None
-        self._jobs.add(job)
+        self._jobs[job] = now
         job.add_done_callback(_noticed)
         ends = list(accumulate(lengths))
         rest = Rest(prepared, ends)
@@ -167,7 +172,7 @@ class VllmEngine:
                 raise Unavailable(self._refusal) from None
             raise
         finally:
-            self._jobs.discard(job)
+            del self._jobs[job]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -59,10 +59,10 @@ def _jina(name: str, licence: str, family: str, revision: str | None = None) -> 
     return _hub(f"jinaai/jina-embeddings-{name}", licence, family=family, revision=revision)
 
 
-def _qwen3(size: str) -> Entry:
-    """A Qwen3-Embedding; the larger ones have more positions than their cards allow."""
-    source = f"Qwen/Qwen3-Embedding-{size}"
-    return _hub(source, "apache-2.0", family="qwen3_embedding", max_tokens=32768)
+def _qwen3(kind: str, size: str) -> Entry:
+    """A Qwen3-Embedding or -Reranker; some have more positions than their cards allow."""
+    source, family = f"Qwen/Qwen3-{kind}-{size}", f"qwen3_{kind.lower()}"
+    return _hub(source, "apache-2.0", family=family, max_tokens=32768)
 
 
 def _asks(query: str, passage: str = "") -> tuple[TaskSpec, TaskSpec]:
@@ -120,9 +120,19 @@ KNOWN: tuple[Entry, ...] = (
     ),
     _jina("v3", _NOT_COMMERCIAL, "jina_v3", "ab036b023d30b4d1138c4c3bfa9f0c445ab455d6"),
     _jina("v3-hf", _NOT_COMMERCIAL, "jina_v3"),
-    _qwen3("0.6B"),
-    _qwen3("4B"),
-    _qwen3("8B"),
+    *(_qwen3(kind, size) for kind in ("Embedding", "Reranker") for size in ("0.6B", "4B", "8B")),
+    _hub(
+        "jinaai/jina-reranker-m0",
+        _NOT_COMMERCIAL,
+        family="jina_reranker_m0",
+        revision="94bfe0aeb2d4dd7978362699cddd5893d4e0adc8",
+    ),
+    _hub(
+        "jinaai/jina-reranker-v3",
+        _NOT_COMMERCIAL,
+        family="jina_reranker_v3",
+        revision="10fb694fc21f7a710a563ff1eb977a460f3868e4",
+    ),
 )
 
 

@@ -8,8 +8,10 @@ from typing import Literal, TypeAlias
 __all__ = [
     "Adapter",
     "Dense",
+    "Listwise",
     "ModelSpec",
     "MultiVector",
+    "Pairwise",
     "Pooling",
     "PoolingMode",
     "SparseWeights",
@@ -122,6 +124,61 @@ class Vision:
 
 
 @dataclass(frozen=True, slots=True)
+class Pairwise:
+    """How a cross-encoder reads a query and one document, which it scores by one number.
+
+    Its input is `opening`, then `body` with `{query}`, `{document}` and `{instruction}` in their
+    places, then `closing` and the token ids `last`; None for `instruction` means that it takes
+    none. Special tokens of `opening` and `closing` are tokens. Where an input may be cut, a
+    document keeps `document_tokens` (None: what fits). The score is sigmoid(logit - `shift`).
+    """
+
+    opening: str
+    body: str
+    closing: str
+    last: tuple[int, ...] = ()
+    instruction: str | None = None
+    document_tokens: int | None = None
+    shift: float = 0.0
+
+    @property
+    def instructed(self) -> bool:
+        """Whether a caller may say what makes a document relevant."""
+        return self.instruction is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Listwise:
+    """How a cross-encoder reads a query and many documents at once: a vector for each of them.
+
+    Its input is `opening`, `first` with `{count}` and `{query}`, `instruct` with `{instruction}`
+    where there is one, for every document `passage` with `{index}` and `{document}`, the special
+    token `document_mark`, and `between`, then `ask` with `{query}`, the special token `query_mark`
+    and `closing`. The vectors are those of the marks; a score is the cosine of two. The strings of
+    the marks are left out of callers' texts. At most `most` documents are read at once, each cut to
+    `document_tokens`, and the query to `query_tokens`.
+    """
+
+    opening: str
+    first: str
+    instruct: str
+    passage: str
+    document_mark: str
+    between: str
+    ask: str
+    query_mark: str
+    closing: str
+    most: int
+    query_tokens: int
+    document_tokens: int
+
+    @property
+    def instructed(self) -> bool:
+        """Whether a caller may say what makes a document relevant."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a model is and can do. Every size comes from the checkpoint's own files.
 
@@ -131,7 +188,8 @@ class ModelSpec:
     `matryoshka` the widths it may be cut to, ascending and without the full one, or any from
     `least_dimensions` on; `max_tokens` the context, special tokens included. `default_task` is what
     an omitted task means (None: no prompt, no adapter). `literal` means that special tokens in a
-    caller's text are plain text. `created` is a Unix time in seconds.
+    caller's text are plain text. `reranker` is how a cross-encoder reads its pairs; it embeds
+    nothing. `created` is a Unix time in seconds.
     """
 
     id: str
@@ -161,3 +219,4 @@ class ModelSpec:
     vision: Vision | None = None
     late_chunking: bool = False
     literal: bool = False
+    reranker: Pairwise | Listwise | None = None

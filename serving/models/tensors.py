@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.models.checkpoints import Checkpoint
+from serving.values import Floats
 
 __all__ = ["Tensor", "Tensors", "load", "save"]
 
@@ -43,6 +44,22 @@ class Tensor:
 
     def __getitem__(self, index: int | slice) -> Tensor:
         return Tensor(self.kind, self.bits[index])
+
+    def floats(self) -> Floats:
+        """Its numbers, exactly. `ValueError` where it is of another type than F32, F16 or BF16."""
+        match self.kind:
+            case "F32":
+                return np.ascontiguousarray(self.bits).view(np.float32)
+            case "F16":
+                return np.ascontiguousarray(self.bits).view(np.float16).astype(np.float32)
+            case "BF16":
+                return (self.bits.astype(np.uint32) << 16).view(np.float32)
+        raise ValueError(f"{self.kind} is no type that weights have")
+
+    @classmethod
+    def of(cls, floats: Floats) -> Tensor:
+        """Those numbers as F32."""
+        return cls("F32", np.ascontiguousarray(floats).view(np.uint32))
 
     def transposed(self) -> Tensor:
         """The same numbers, `[a, b]` as `[b, a]`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from serving.media import MediaOptions
-from serving.models.spec import ModelSpec
+from serving.models.spec import Listwise, ModelSpec, Pairwise
+from serving.telemetry import SILENT, Telemetry
 from serving.values import Job, Prepared
 
 __all__ = ["Preparer", "open_preparer"]
@@ -24,16 +25,35 @@ class Preparer(Protocol):
         ...
 
 
-def open_preparer(spec: ModelSpec, media: MediaOptions) -> Preparer:
+def open_preparer(spec: ModelSpec, media: MediaOptions, telemetry: Telemetry = SILENT) -> Preparer:
     """The preparer of a model, its tokenizer read from the checkpoint.
 
     `media` is used where the model sees images. Raises `ModelUnavailable` for a checkpoint that
     cannot be read, and `InvalidConfig` for options that cannot be.
     """
+    preparer = _opened(spec, media)
+    if spec.vision is None or telemetry is SILENT:
+        return preparer
+    from serving.preparing.observing import ObservedPreparer
+
+    return ObservedPreparer(preparer.prepare, telemetry, spec.id)
+
+
+def _opened(spec: ModelSpec, media: MediaOptions) -> Preparer:
     # Imported here, so that a process which prepares nothing loads neither tokenizer nor decoder.
     from serving.preparing.text import load
 
     texts = load(spec)
+    match spec.reranker:
+        case Listwise():
+            from serving.preparing.listwise import ListPreparer
+
+            return ListPreparer(spec, spec.reranker, texts)
+        case Pairwise():
+            from serving.media.media import Media
+            from serving.preparing.pairs import PairPreparer
+
+            return PairPreparer(spec, spec.reranker, texts, Media(media) if spec.vision else None)
     if spec.vision is None:
         return texts
     from serving.media.media import Media

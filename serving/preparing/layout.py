@@ -83,8 +83,11 @@ class Layout:
         placed = [next(texts) if isinstance(part, Text) else next(images) for part in parts]
         return _within(self._fused, item, placed, self.square)
 
-    def check(self, one: Input) -> None:
-        """Refuse an input beyond the context, with the most pixels that an image may have."""
+    def check(self, one: Input, field: str) -> None:
+        """Refuse an input beyond the context, with the most pixels that an image may have.
+
+        `field` is what the request calls its inputs.
+        """
         if len(one.ids) <= self._limit:
             return
         seen = sum(image.tokens for image in one.pixels)
@@ -93,9 +96,9 @@ class Layout:
         if room > 0:
             advice = f"set max_pixels to {room * self.square**2} or less"
         raise TokenLimitExceeded(
-            f"input {one.item} has {len(one.ids)} tokens, {seen} of them of images;"
+            f"{field} {one.item} has {len(one.ids)} tokens, {seen} of them of images;"
             f" {self._id} takes {self._limit} ({advice})",
-            f"input.{one.item}",
+            f"{field}.{one.item}",
         )
 
     def prepared(self, job: Job, inputs: Sequence[Input]) -> Prepared:
@@ -110,17 +113,20 @@ class Layout:
         )
         seen = sum(image.tokens for image in pixels)
         spans = [(vector, vector, *one.span) for vector, one in enumerate(inputs)]
+        encoder, told = self._encoder, job.output.tokens
+        flat = ids.tolist() if told else []
         return Prepared(
             ids=ids,
             lengths=np.array(lengths, np.int32),
             usage=Usage(len(ids) - seen, seen * self._multiplier),
             output=job.output,
             task=job.task,
-            adapter=self._encoder.ways[job.task].adapter,
+            adapter=encoder.ways[job.task].adapter,
             service_class=job.service_class,
             spans=np.array(spans, np.int32),
             pixels=pixels,
-            tokens=self._encoder.strings(ids.tolist(), lengths) if job.output.tokens else None,
+            tokens=encoder.strings(flat, lengths, job.output.multi) if told else None,
+            special=encoder.tokenizers.special.intersection(flat) if told else frozenset(),
         )
 
 

@@ -12,10 +12,10 @@ from typing import TypeVar, cast
 import numpy as np
 
 from serving.models.spec import ModelSpec
-from serving.preparing.encoder import INLINE_CHARACTERS, Encoder, Way, characters
+from serving.preparing.encoder import INLINE_CHARACTERS, Encoder, Named, Way, characters
 from serving.preparing.late import prepare_late
 from serving.preparing.tokenizing import Tokenizers, read
-from serving.values import Job, Prepared, Text, Usage
+from serving.values import Job, Prepared, Text, TokenIds, Usage
 
 __all__ = ["TextPreparer", "load"]
 
@@ -33,6 +33,11 @@ class TextPreparer:
     async def prepare(self, job: Job) -> Prepared:
         """Token ids and the usage of the job. Images are refused before they come here."""
         way = self._ways[job.task]
+        if type(job.items[0]) is TokenIds:
+            given = cast("tuple[TokenIds, ...]", job.items)
+            return await self._run(
+                sum(len(one.ids) for one in given), partial(self._given, job, given, way)
+            )
         items = cast("tuple[Text, ...]", job.items)
         texts = [way.prefix + item.text for item in items]
         prepared = self._late if job.late_chunking else self._prepared
@@ -40,7 +45,10 @@ class TextPreparer:
 
     async def run(self, texts: Sequence[str], call: Callable[[], _T]) -> _T:
         """What `call` gives, here where these texts are short, else in a thread."""
-        if characters(texts) <= INLINE_CHARACTERS:
+        return await self._run(characters(texts), call)
+
+    async def _run(self, size: int, call: Callable[[], _T]) -> _T:
+        if size <= INLINE_CHARACTERS:
             return call()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, call)
@@ -50,19 +58,39 @@ class TextPreparer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _prepared(self, job: Job, texts: list[str], way: Way) -> Prepared:
-        ids = self.encoder.ids(texts, job.truncate)
+        if job.document_tokens is not None:
+            own = [cast("Text", item).text for item in job.items]
+            cut, _ = self.encoder.shortened(own, job.document_tokens)
+            texts = [way.prefix + one for one in cut]
+        ids = self.encoder.ids(texts, job.truncate, Named(job.field))
+        return self._together(job, ids, way.adapter, way.skip)
+
+    def _given(self, job: Job, items: Sequence[TokenIds], way: Way) -> Prepared:
+        """Ids of the caller's own: they have no prompt that pooling could leave out."""
+        named, encoder = Named(job.field), self.encoder
+        ids = [
+            encoder.given(item.ids, job.truncate, named(place, len(items)))
+            for place, item in enumerate(items)
+        ]
+        return self._together(job, ids, way.adapter, 0)
+
+    def _together(
+        self, job: Job, ids: Sequence[Sequence[int]], adapter: str | None, skip: int
+    ) -> Prepared:
         lengths = [len(one) for one in ids]
         flat = ids[0] if len(ids) == 1 else list(chain.from_iterable(ids))
+        told = job.output.tokens
         return Prepared(
             ids=np.array(flat, np.int32),
             lengths=np.array(lengths, np.int32),
             usage=Usage(len(flat)),
             output=job.output,
             task=job.task,
-            adapter=way.adapter,
-            skip=way.skip,
+            adapter=adapter,
+            skip=skip,
             service_class=job.service_class,
-            tokens=self.encoder.strings(flat, lengths) if job.output.tokens else None,
+            tokens=self.encoder.strings(flat, lengths, job.output.multi) if told else None,
+            special=self.encoder.tokenizers.special.intersection(flat) if told else frozenset(),
         )
 
     def _late(self, job: Job, texts: list[str], way: Way) -> Prepared:

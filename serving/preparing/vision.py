@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from serving.media.media import Media
-from serving.media.resizing import Sizing
 from serving.models.spec import ModelSpec, Vision
+from serving.preparing.encoder import Named
+from serving.preparing.images import Images, together
 from serving.preparing.layout import Array, Input, Layout
 from serving.preparing.text import TextPreparer
-from serving.values import Fused, Image, Item, Job, Pdf, Prepared, Text
+from serving.values import Fused, Image, Item, Job, Pdf, Prepared, Text, TokenIds
 
 __all__ = ["VisionPreparer"]
 
-_T = TypeVar("_T")
 _Placed = Sequence[tuple[int, str]]  # texts, and of which item
-
-# Files of one job that are under way at a time: it bounds the bytes that are held encoded.
-_AT_ONCE = 8
 
 
 class VisionPreparer:
@@ -39,22 +35,21 @@ class VisionPreparer:
         Raises `MediaTooLarge`, `MediaInvalid`, `MediaUnreachable` and `TokenLimitExceeded` with the
         item's place.
         """
-        if all(type(item) is Text for item in job.items):
+        if all(type(item) in (Text, TokenIds) for item in job.items):
             return await self._texts.prepare(job)
         items = [_plain(item) for item in job.items]
         if all(type(item) is Text for item in items):
             return await self._texts.prepare(replace(job, items=tuple(items)))
         prose = await self._prose(items, job)
-        gate = asyncio.Semaphore(_AT_ONCE)
-        sizing = self._sizing(job)
-        arrays = await _together(
-            self._arrays(place, item, sizing, gate) for place, item in enumerate(items)
+        images = Images(self._media, self._vision, job)
+        arrays = await together(
+            _arrays(images, item, f"{job.field}.{place}") for place, item in enumerate(items)
         )
         inputs: list[Input] = []
         for place, (item, ids, some) in enumerate(zip(items, prose, arrays, strict=True)):
             inputs += self._inputs(place, item, ids, some, job)
         for one in inputs:
-            self._layout.check(one)
+            self._layout.check(one, job.field)
         if job.output.tokens:  # a string for every token
             return await asyncio.to_thread(self._layout.prepared, job, inputs)
         return self._layout.prepared(job, inputs)
@@ -83,36 +78,14 @@ class VisionPreparer:
 
     def _encoded(self, whole: _Placed, parts: _Placed, job: Job) -> list[list[int]]:
         encoder = self._texts.encoder
-        prefix = encoder.ways[job.task].prefix
-        texts = [prefix + text for _, text in whole]
-        found = encoder.ids(texts, job.truncate, [place for place, _ in whole])
-        return found + encoder.bare([text for _, text in parts], [place for place, _ in parts])
-
-    async def _arrays(
-        self, place: int, item: Item, sizing: Sizing, gate: asyncio.Semaphore
-    ) -> list[Array]:
-        """The pixels of an item's images, in their order."""
-        named = f"input.{place}"
-
-        async def image(source: str) -> Array:
-            async with gate:
-                return await self._media.image(source, sizing, named)
-
-        match item:
-            case Image(source):
-                return [await image(source)]
-            case Pdf(source):
-                async with gate:
-                    return await self._media.pages(source, sizing, named)
-            case Fused(parts):
-                return await _together(image(p.source) for p in parts if isinstance(p, Image))
-        return []
-
-    def _sizing(self, job: Job) -> Sizing:
-        least, most = self._vision.min_pixels, self._vision.max_pixels
-        if job.max_pixels is not None:
-            most = min(most, job.max_pixels)
-        return Sizing(self._layout.square, least, most)
+        field, prefix = job.field, encoder.ways[job.task].prefix
+        own = [text for _, text in whole]
+        if job.document_tokens is not None:
+            own, _ = encoder.shortened(own, job.document_tokens)
+        texts = [prefix + text for text in own]
+        found = encoder.ids(texts, job.truncate, Named(field, [place for place, _ in whole]))
+        inner = Named(field, [place for place, _ in parts])
+        return found + encoder.bare([text for _, text in parts], inner)
 
     def _inputs(
         self, place: int, item: Item, prose: list[list[int]], arrays: list[Array], job: Job
@@ -127,6 +100,19 @@ class VisionPreparer:
         return [self._layout.image(place, array) for array in arrays]
 
 
+async def _arrays(images: Images, item: Item, field: str) -> list[Array]:
+    """The pixels of an item's images, in their order."""
+    match item:
+        case Image(source):
+            return [await images.image(source, field)]
+        case Pdf(source):
+            return await images.pages(source, field)
+        case Fused(parts):
+            sources = [part.source for part in parts if isinstance(part, Image)]
+            return await together(images.image(source, field) for source in sources)
+    return []
+
+
 def _plain(item: Item) -> Item:
     """Several parts that are all text are one text; a single image is an image."""
     match item:
@@ -135,15 +121,3 @@ def _plain(item: Item) -> Item:
         case Fused(parts) if all(isinstance(part, Text) for part in parts):
             return Text("".join(part.text for part in parts if isinstance(part, Text)))
     return item
-
-
-async def _together(calls: Iterable[Awaitable[_T]]) -> list[_T]:
-    """What all of them give, in order; where one fails, the others are given up."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -24,7 +24,9 @@ __all__ = [
     "TextFormatter",
     "about",
     "configure_logging",
+    "name",
     "name_tenant",
+    "named",
     "redact",
 ]
 
@@ -49,6 +51,17 @@ def about(request_id: str, tenant: str = "") -> Iterator[None]:
     finally:
         _request.reset(request)
         _tenant.reset(whose)
+
+
+def name(request_id: str, tenant: str = "") -> None:
+    """As `about`, to the end of this task."""
+    _request.set(request_id)
+    _tenant.set(tenant)
+
+
+def named() -> tuple[str, str]:
+    """The request and the tenant that this task logs for; "" where there is none."""
+    return _request.get(), _tenant.get()
 
 
 def name_tenant(tenant: str) -> None:

@@ -169,7 +169,7 @@ ADAPTERS_RESIDENT = _gauge(
     "polyvec_adapters_resident", "Adapters that an engine has loaded.", "model"
 )
 MODEL_READY = _gauge(
-    "polyvec_model_ready", "1 where the model answers through this gateway, else 0.", "model"
+    "polyvec_model_ready", "1 where the model answers through this process, else 0.", "model"
 )
 
 # --- quotas and money -----------------------------------------------------------------------------

@@ -43,8 +43,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, cache: None) -> list[C
     assert default is not None
     tiny = [
         resolve(str(kind.build(name, folder)))
-        for kind in (general, upstream)
-        for name in kind.NAMES
+        for kind, names in (
+            (general, general.NAMES),
+            (upstream, (*upstream.NAMES, *upstream.RERANKERS)),
+        )
+        for name in names
     ]
     return [*tiny, resolve(default.source)]
 

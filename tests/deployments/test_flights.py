@@ -27,7 +27,10 @@ def test_a_prepared_job_survives_the_hop() -> None:
         skip=2,
         service_class="bulk",
     )
-    got, deadline = unpack_prepared(crossed(pack_prepared(prepared, time.monotonic() + 5)))
+    carrier = ("an id", "a tenant", "")
+    crossing = crossed(pack_prepared(prepared, time.monotonic() + 5, carrier))
+    got, deadline, theirs = unpack_prepared(crossing)
+    assert theirs == carrier
     assert got.ids.tolist() == [1, 2, 3, 4] and got.lengths.tolist() == [1, 3]
     assert (got.output, got.adapter, got.skip, got.service_class) == (
         prepared.output,
@@ -57,7 +60,7 @@ def test_spans_images_and_outputs_survive_the_hop_and_the_tokens_text_stays_behi
         pixels=(Pixels(1, 2, picture), Pixels(3, 1, picture[:1])),
         tokens=(("a",),),
     )
-    got, _ = unpack_prepared(crossed(pack_prepared(prepared, time.monotonic() + 5)))
+    got, _, _ = unpack_prepared(crossed(pack_prepared(prepared, time.monotonic() + 5)))
     assert got.output == Output(None, dense=False, multi=True, sparse=True)
     assert got.spans is not None
     assert got.spans.tolist() == spans.tolist()

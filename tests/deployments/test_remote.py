@@ -18,6 +18,8 @@ from deployments.flights import PackedVectors, pack_vectors, unpack_prepared
 from deployments.pixels import Elsewhere, PixelsLost
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, translated
 from serving.errors import InputTooLarge, Overloaded, PolyvecError, Unavailable
+from serving.telemetry import Telemetry, logs
+from serving.telemetry.prometheus import PrometheusBackend
 from serving.values import (
     Fused,
     Image,
@@ -31,6 +33,7 @@ from serving.values import (
     Usage,
     Vectors,
 )
+from tests.scraping import shown
 from tests.services import CountingPreparer
 
 
@@ -199,8 +202,8 @@ def job(*items: Item) -> Job:
     return Job("m", items)
 
 
-def numbered(jobs: list[Job]) -> list[Prepared]:
-    return [pictured(None) if type(one.items[0]) is Image else prepared(1) for one in jobs]
+def numbered(items: list[tuple[Job, None]]) -> list[Prepared]:
+    return [pictured(None) if type(job.items[0]) is Image else prepared(1) for job, _ in items]
 
 
 async def test_jobs_with_images_leave_alone_and_by_reference() -> None:
@@ -267,3 +270,41 @@ def test_rays_errors_become_ours(error: Exception, kind: type[PolyvecError]) -> 
 def test_what_went_wrong_inside_is_not_told_to_callers() -> None:
     wrapped = RayTaskError("f", "Traceback: /secret/path", KeyError("secret"))
     assert "secret" not in translated(wrapped).message
+
+
+async def test_calls_that_leave_together_are_told_by_hop_and_model() -> None:
+    telemetry = Telemetry(PrometheusBackend())
+    lane, later = Lane(1, 1000), time.monotonic() + 5
+    handle: Any = Handle(summed)
+    remote = RemoteEngine(handle, lane, 8, telemetry=telemetry, model="m")
+    await asyncio.gather(*(remote.embed(prepared(n), later) for n in (1, 2, 3)))
+    handle = Handle(numbered)
+    preparer = RemotePreparer(handle, lane, telemetry=telemetry, model="m")
+    await asyncio.gather(*(preparer.prepare(job(one)) for one in (Text("a"), Text("b"))))
+    found = shown(telemetry)
+    assert found["polyvec_calls_per_hop_sum", "embed", "m"] == 3
+    assert found["polyvec_calls_per_hop_count", "embed", "m"] == 1
+    assert found["polyvec_calls_per_hop_sum", "m", "preprocess"] == 2
+
+
+async def test_every_call_crosses_with_its_own_request() -> None:
+    crossed: list[Any] = []
+
+    def embed(items: list[Any]) -> list[PackedVectors | PolyvecError]:
+        crossed.extend(unpack_prepared(item)[2] for item in items)
+        return summed(items)
+
+    def prepare(items: list[Any]) -> list[Prepared]:
+        crossed.extend(carrier for _, carrier in items)
+        return numbered(items)
+
+    handle: Any = Handle(prepare)
+    remote, preparer = engine(Handle(embed)), RemotePreparer(handle, Lane(1, 1000))
+
+    async def ask(name: str) -> None:
+        with logs.about(name, f"of {name}"):
+            await remote.embed(prepared(1), time.monotonic() + 5)
+            await preparer.prepare(job(Text("a")))
+
+    await asyncio.gather(*map(ask, ("a", "b")))
+    assert crossed == [("a", "of a", ""), ("b", "of b", "")] * 2

@@ -241,3 +241,18 @@ def test_clearing_names_every_owner_once() -> None:
     assert sorted(waiting.clear()) == ["a", "b"]
     assert (len(waiting), waiting.tokens) == (0, 0)
     assert waiting.take(0.0).rows == ()
+
+
+def test_the_oldest_is_the_one_that_waits_longest_whatever_its_length_and_class() -> None:
+    waiting = queue(batch_tokens=100)
+    assert waiting.oldest is None
+    first = waiting.add("bulk", [900], "bulk", 1.0, FOREVER)
+    waiting.add("short", [3], "interactive", 2.0, FOREVER)
+    waiting.add("late", [90], "interactive", 3.0, FOREVER)
+    assert waiting.oldest == 1.0
+    waiting.drop(first)
+    assert waiting.oldest == 2.0
+    assert owners(waiting.take(4.0)) == ["short"]
+    assert waiting.oldest == 3.0
+    waiting.clear()
+    assert waiting.oldest is None

@@ -6,8 +6,8 @@ import pytest
 
 from serving.errors import InvalidInput, ModalityNotSupported, TaskNotFound
 from serving.jobs import plan
-from serving.models.spec import ModelSpec, TaskSpec
-from serving.values import Ask, Fused, Image, Item, Job, Output, Pdf, Text
+from serving.models.spec import ModelSpec, Pairwise, TaskSpec
+from serving.values import Ask, Fused, Image, Item, Job, Output, Pair, Pdf, Text
 from tests.services import able, tasked, toy
 
 HELLO = (Text("hello"),)
@@ -202,3 +202,51 @@ def test_the_rest_is_handed_on() -> None:
     ask = Ask("any", HELLO, truncate=True)
     done = plan(toy(), ask, 3, "bulk")
     assert (done.truncate, done.service_class) == (True, "bulk")
+
+
+# Rerankers
+
+PAIR = Pair(Text("q"), Text("d"))
+RERANKER = toy(id="ranks", reranker=Pairwise("", "{query}{document}", ""))
+
+
+def test_a_reranker_takes_pairs() -> None:
+    wanted = {"items": (PAIR,), "field": "documents", "document_tokens": 9}
+    found = job(RERANKER, **wanted)
+    assert (found.items, found.field, found.document_tokens) == ((PAIR,), "documents", 9)
+
+
+@pytest.mark.parametrize("item", [Text("a"), Image("x"), Pdf("x"), FUSED])
+def test_a_reranker_embeds_nothing(item: Item) -> None:
+    with pytest.raises(ModalityNotSupported, match=r"ranks embeds nothing.*/v1/rerank") as refused:
+        job(RERANKER, items=(item,))
+    assert refused.value.field == "model"
+
+
+def test_a_model_that_embeds_scores_no_pairs() -> None:
+    with pytest.raises(ModalityNotSupported, match="is a query with a document; able embeds"):
+        job(able(), items=(PAIR,))
+
+
+@pytest.mark.parametrize(
+    ("pair", "field"),
+    [(Pair(Image("x"), Text("d")), "query"), (Pair(Text("q"), Image("x")), "documents.0")],
+)
+def test_an_image_to_a_reranker_of_texts_is_refused_by_its_side(pair: Pair, field: str) -> None:
+    with pytest.raises(ModalityNotSupported, match="is an image; ranks ranks text only") as refused:
+        job(RERANKER, items=(pair,), field="documents")
+    assert refused.value.field == field
+
+
+def test_an_instruction_is_for_rerankers_that_take_one() -> None:
+    pair = Pair(Text("q"), Text("d"), "find code")
+    with pytest.raises(InvalidInput, match="ranks takes no instruction"):
+        job(RERANKER, items=(pair,))
+    told = toy(reranker=Pairwise("", "{query}{document}", "", instruction="find"))
+    assert job(told, items=(pair,)).items == (pair,)
+
+
+@pytest.mark.parametrize("output", [Output(dimensions=4), Output(multi=True), Output(sparse=True)])
+def test_a_reranker_gives_one_number_and_no_other_output(output: Output) -> None:
+    with pytest.raises(InvalidInput):
+        job(RERANKER, items=(PAIR,), output=output)

@@ -1,9 +1,9 @@
 """Tiny checkpoints with random weights, in exactly the layouts of the models that are served.
 
-`build(name, folder)` writes one of `NAMES`: file names, tensor names, adapter files, tokenizer and
-processor files are upstream's. Shapes, vocabularies and token ids differ on purpose, so nothing
-can be hard-coded. Weights are seeded, and the factors of the adapters are large, so that tasks
-differ visibly.
+`build(name, folder)` writes one of `NAMES` (which embed) or `RERANKERS`: file names, tensor names,
+adapter files, tokenizer and processor files are upstream's. Shapes, vocabularies and token ids
+differ on purpose, so nothing can be hard-coded. Weights are seeded, and the factors of the adapters
+are large, so that tasks differ visibly.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from tests.upstream import jina_v3, jina_v4, jina_v5, others
+from tests.upstream import jina_v3, jina_v4, jina_v5, others, rerankers
 
-__all__ = ["NAMES", "build"]
+__all__ = ["NAMES", "RERANKERS", "build"]
 
 _WRITERS: dict[str, Callable[[Path], None]] = {
     "bge_m3": others.write_bge_m3,
@@ -26,8 +26,14 @@ _WRITERS: dict[str, Callable[[Path], None]] = {
     "jina_v5_small": jina_v5.write_small,
     "qwen3_embedding": others.write_qwen3_embedding,
 }
+_RERANKERS: dict[str, Callable[[Path], None]] = {
+    "jina_reranker_m0": rerankers.write_m0,
+    "jina_reranker_v3": rerankers.write_v3,
+    "qwen3_reranker": rerankers.write_qwen3_reranker,
+}
 
 NAMES: tuple[str, ...] = tuple(_WRITERS)
+RERANKERS: tuple[str, ...] = tuple(_RERANKERS)
 
 
 def build(name: str, folder: Path) -> Path:
@@ -35,6 +41,6 @@ def build(name: str, folder: Path) -> Path:
     path = folder / name
     path.mkdir(parents=True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(40 + NAMES.index(name))
-        _WRITERS[name](path)
+        torch.manual_seed(40 + (*NAMES, *RERANKERS).index(name))
+        (_WRITERS | _RERANKERS)[name](path)
     return path

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from tests import checkpoints
-from tests.upstream import NAMES, build
+from tests.upstream import NAMES, RERANKERS, build
 
 BUILD = """
 import sys
@@ -22,9 +22,10 @@ from pathlib import Path
 from serving.operators import declare
 declare()
 from tests import checkpoints, upstream
-for kind in (checkpoints, upstream):
-    for name in kind.NAMES:
-        kind.build(name, Path(sys.argv[1]))
+for name in checkpoints.NAMES:
+    checkpoints.build(name, Path(sys.argv[1]))
+for name in (*upstream.NAMES, *upstream.RERANKERS):
+    upstream.build(name, Path(sys.argv[1]))
 """
 REAL = {"<|image_pad|>": 151655, "<|endoftext|>": 151643, "<|end_of_text|>": 128001}
 
@@ -46,12 +47,12 @@ def test_another_process_builds_the_same(tmp_path: Path) -> None:
     assert ran.returncode == 0
     for name in checkpoints.NAMES:
         checkpoints.build(name, tmp_path / "here")
-    for name in NAMES:
+    for name in (*NAMES, *RERANKERS):
         build(name, tmp_path / "here")
     assert digests(tmp_path / "here") == digests(tmp_path / "there")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *RERANKERS])
 def test_special_tokens_have_other_ids_than_the_real_ones(tmp_path: Path, name: str) -> None:
     tokenizer = Tokenizer.from_file(str(build(name, tmp_path) / "tokenizer.json"))
     for word, real in REAL.items():

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from serving.api.body import json_object
+from serving.api.embedding import cuts
 from serving.api.examples import EXAMPLES
 from serving.api.exchange import Reply
-from serving.api.fields import Fields, Refusal, ranked
+from serving.api.fields import Fields, Refusal, ranked, refuse
 from serving.api.inputs import read_inputs
 from serving.api.models import find
-from serving.api.routes import Route
+from serving.api.routes import Body, Route, Sent
 from serving.api.schemas import EmbeddingsRequest, EmbeddingsResponse
 from serving.api.vectors import WIRE_TYPES, write_list
 from serving.calls import Call
-from serving.errors import InvalidInput
 from serving.models.spec import ModelSpec
 from serving.service import Service
 from serving.values import Ask, Item, Output
@@ -74,12 +72,15 @@ class Wanted:
     refusals: tuple[Refusal, ...] = ()
 
 
-def read(body: Mapping[str, object], most: int) -> Wanted:
-    """The request that `body` is, of at most `most` inputs; `InvalidInput` with every problem."""
+def read(body: Body, most: int, token_ids: bool = False) -> Wanted:
+    """The request that `body` is, of at most `most` inputs, which may be `token_ids`.
+
+    Raises `InvalidInput` with every problem.
+    """
     fields = Fields(body, _RANKS)
     model = fields.needed_name("model")
-    items = read_inputs(fields, *fields.first("input"), most)
-    types = _types(fields)
+    items = read_inputs(fields, *fields.first("input"), most, token_ids)
+    types = fields.choices("embedding_type", WIRE_TYPES, _FLOAT)
     options = _NO_OPTIONS if fields.present <= _PLAIN else _options(fields)
     fields.check()
     return Wanted(model, items, types, options, tuple(fields.refusals))
@@ -108,36 +109,11 @@ def _output(fields: Fields) -> Output:
     return Output(dimensions, normalized, dense, multi, sparse, tokens)
 
 
-def _types(fields: Fields) -> tuple[str, ...]:
-    name, value = fields.first("embedding_type")
-    if value is None:
-        return _FLOAT
-    if type(value) is str and value in WIRE_TYPES:
-        return (value,)
-    types = value if type(value) is list else [value]
-    for one in types:
-        if type(one) is not str or one not in WIRE_TYPES:
-            fields.problem(name, f"must be one of {', '.join(WIRE_TYPES)}", "enum", one)
-            return ()
-    if not types:
-        fields.problem(name, "is an empty list; give one type or leave it out", "too_short", value)
-    return tuple(dict.fromkeys(types))
-
-
 def _ask(wanted: Wanted, spec: ModelSpec) -> Ask:
     """What to ask of that very model."""
     options = wanted.options
-    truncate, to = options.truncate, options.truncate_to
-    if to is not None:
-        # mteb copies max_model_len into it: a way to say "truncate", and that much is kept of it.
-        if 0 <= to < spec.max_tokens:
-            name = "truncate_prompt_tokens"
-            raise InvalidInput(
-                f"{spec.id} truncates to its {spec.max_tokens} tokens only; {name} may be -1", name
-            )
-        truncate = True
-    for error, message, name in wanted.refusals:
-        raise error(f"{spec.id} {message}", name)
+    truncate = cuts(spec, options.truncate_to) or options.truncate
+    refuse(wanted.refusals, spec.id)
     return Ask(
         spec.id,
         wanted.items,
@@ -150,18 +126,14 @@ def _ask(wanted: Wanted, spec: ModelSpec) -> Ask:
     )
 
 
-async def _answer(service: Service, call: Call) -> Reply:
-    return await _answer_body(service, call, json_object(call.body))
-
-
-async def _answer_multi(service: Service, call: Call) -> Reply:
+async def _answer_multi(service: Service, call: Call, sent: Sent) -> Reply:
     """The path of Jina's ColBERT models, which Weaviate still uses."""
-    body = json_object(call.body) | {"return_multivector": True}
-    return await _answer_body(service, call, body)
+    body = {**sent.body, "return_multivector": True}
+    return await _answer(service, call, replace(sent, body=body))
 
 
-async def _answer_body(service: Service, call: Call, body: Mapping[str, object]) -> Reply:
-    wanted = read(body, service.max_inputs)
+async def _answer(service: Service, call: Call, sent: Sent) -> Reply:
+    wanted = read(sent.body, service.max_inputs, sent.token_ids)
     spec = find(service.catalog, wanted.model)
     answer = await service.embed(call, _ask(wanted, spec))
     began = time.perf_counter()

@@ -35,6 +35,7 @@ def arguments(
     step = batch if backbone.causal else max(batch, spec.max_tokens)
     found: dict[str, Any] = {
         "model": str(Path(spec.path) / spec.transformer),
+        "served_model_name": spec.id,  # in its metrics
         "runner": "pooling",
         "trust_remote_code": False,
         "dtype": dtype,

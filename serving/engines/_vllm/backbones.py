@@ -42,6 +42,7 @@ BACKBONES: Mapping[str, Backbone] = {
     "mistral": Backbone("PolyvecLlama", causal=True, adapted=_LAYERS),
     "modernbert": Backbone("PolyvecModernBert", causal=False),
     "qwen2": Backbone("PolyvecQwen2", causal=True, adapted=_LAYERS),
+    "qwen2_vl": Backbone("PolyvecQwen2_VL", causal=True, sees=True),
     "qwen2_5_vl": Backbone("PolyvecQwen2_5_VL", causal=True, adapted=_SEEN, sees=True),
     "qwen3": Backbone("PolyvecQwen3", causal=True, adapted=_LAYERS),
     "roberta": Backbone("PolyvecRoberta", causal=False),

@@ -25,6 +25,8 @@ from serving.engines._vllm.packing import Wish
 from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
 from serving.operators import declare
+from serving.telemetry import SILENT, Telemetry
+from serving.telemetry.engines import AdapterMetrics
 from serving.values import Floats
 
 __all__ = ["Core", "How", "Reply"]
@@ -69,7 +71,7 @@ class Core:
         spec: ModelSpec,
         options: EngineOptions,
         backbone: Backbone,
-        stat_loggers: Sequence[Any] | None,
+        telemetry: Telemetry,
     ) -> None:
         self._spec = spec
         self._loop = asyncio.new_event_loop()
@@ -78,7 +80,7 @@ class Core:
         self._adapters: dict[str | None, Any] = {}
         self._llm: Any = None
         try:
-            self.run(self._start(options, backbone, stat_loggers)).result()
+            self.run(self._start(options, backbone, telemetry)).result()
         except BaseException:
             self._end()
             raise
@@ -136,7 +138,7 @@ class Core:
         self._end()
 
     async def _start(
-        self, options: EngineOptions, backbone: Backbone, stat_loggers: Sequence[Any] | None
+        self, options: EngineOptions, backbone: Backbone, telemetry: Telemetry
     ) -> None:
         with _environment(options):
             declare()
@@ -146,6 +148,8 @@ class Core:
             from vllm.lora.request import LoRARequest
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
+
+            from serving.engines._vllm.stats import stat_logger
 
             device, dtype = _device(options, current_platform)
             given = arguments(self._spec, options, backbone, device, dtype)
@@ -159,13 +163,15 @@ class Core:
             try:
                 self._llm = AsyncLLM.from_vllm_config(
                     config,
-                    stat_loggers=None if stat_loggers is None else list(stat_loggers),
-                    disable_log_stats=stat_loggers is None,
+                    stat_loggers=[stat_logger(telemetry, self._spec.id)],
+                    disable_log_stats=telemetry is SILENT,
                 )
                 self._adapters = {None: None}
+                told = AdapterMetrics(telemetry, self._spec.id)
                 for number, one in enumerate(self._spec.adapters, start=1):
                     self._adapters[one.name] = LoRARequest(one.name, number, one.path)
-                    await self._llm.add_lora(self._adapters[one.name])
+                    with told.loading():
+                        await self._llm.add_lora(self._adapters[one.name])
             except Exception as error:
                 await self._shut()
                 message = f"{self._spec.id} cannot be loaded into vLLM: {_told(error)}"

@@ -20,6 +20,12 @@ from vllm.model_executor.models.qwen2_5_vl import (
     Qwen2_5_VLMultiModalProcessor,
     Qwen2_5_VLProcessingInfo,
 )
+from vllm.model_executor.models.qwen2_vl import (
+    Qwen2VLDummyInputsBuilder,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLMultiModalProcessor,
+    Qwen2VLProcessingInfo,
+)
 from vllm.model_executor.models.qwen3 import Qwen3Model
 from vllm.model_executor.models.roberta import RobertaEmbeddingModel
 from vllm.model_executor.models.utils import (
@@ -39,6 +45,7 @@ __all__ = [
     "PolyvecModernBert",
     "PolyvecQwen2",
     "PolyvecQwen2_5_VL",
+    "PolyvecQwen2_VL",
     "PolyvecQwen3",
     "PolyvecRoberta",
 ]
@@ -47,6 +54,8 @@ Weights = Iterable[tuple[str, Tensor]]
 
 _OWN = "model."
 _PROJECTOR = "multi_vector_projector"
+# No output layer is needed, and the rerankers' own have files of their own, which the pooler reads.
+_LEFT_OUT = ("lm_head.", "projector.", "score.")
 
 
 def _pooled(model: nn.Module, vllm_config: VllmConfig) -> Facts:
@@ -61,8 +70,17 @@ def _pooled(model: nn.Module, vllm_config: VllmConfig) -> Facts:
 def _bare(weights: Weights) -> Iterator[tuple[str, Tensor]]:
     """Weights under the names that transformers' base class has for them, without an output."""
     for name, tensor in weights:
-        if not name.startswith("lm_head."):
+        if not name.startswith(_LEFT_OUT):
             yield name.removeprefix(_OWN), tensor
+
+
+def _placed(name: str) -> str:
+    """The place in a Qwen-VL of a weight of transformers' base class, in its older layout too."""
+    if name.startswith("visual."):
+        return name
+    if name.startswith(f"{_PROJECTOR}."):
+        return f"language_model.{name}"
+    return f"language_model.{_OWN}" + name.removeprefix("language_model.").removeprefix(_OWN)
 
 
 class _Decoder(nn.Module, SupportsLoRA):
@@ -114,7 +132,7 @@ class PolyvecQwen2(_Decoder):
 
 
 class PolyvecQwen3(_Decoder):
-    """Qwen3: Qwen3-Embedding, jina-embeddings-v5-text-small."""
+    """Qwen3: Qwen3-Embedding and -Reranker, jina-embeddings-v5-text-small, jina-reranker-v3."""
 
     kind = Qwen3Model
 
@@ -194,7 +212,7 @@ class PolyvecQwen2_5_VL(Qwen2_5_VLForConditionalGeneration):
 
     def load_weights(self, weights: Weights) -> set[str]:
         """The names of the parameters that were filled."""
-        named = ((self._placed(name), tensor) for name, tensor in _bare(weights))
+        named = ((_placed(name), tensor) for name, tensor in _bare(weights))
         loaded: set[str] = AutoWeightsLoader(self).load_weights(named)
         bias = f"language_model.{_PROJECTOR}.bias"
         if self._projects and bias not in loaded:  # the checkpoint's has none
@@ -202,11 +220,24 @@ class PolyvecQwen2_5_VL(Qwen2_5_VLForConditionalGeneration):
             loaded.add(bias)
         return loaded
 
-    @staticmethod
-    def _placed(name: str) -> str:
-        """The place here of a weight of transformers' base class, in its older layout too."""
-        if name.startswith("visual."):
-            return name
-        if name.startswith(f"{_PROJECTOR}."):
-            return f"language_model.{name}"
-        return f"language_model.{_OWN}" + name.removeprefix("language_model.").removeprefix(_OWN)
+
+@MULTIMODAL_REGISTRY.register_processor(
+    Qwen2VLMultiModalProcessor,
+    info=Qwen2VLProcessingInfo,
+    dummy_inputs=Qwen2VLDummyInputsBuilder,
+)
+class PolyvecQwen2_VL(Qwen2VLForConditionalGeneration):
+    """Qwen2-VL: jina-reranker-m0."""
+
+    is_pooling_model = True
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self.language_model.lm_head = PPMissingLayer()
+        _pooled(self, vllm_config)
+
+    def load_weights(self, weights: Weights) -> set[str]:
+        """The names of the parameters that were filled."""
+        named = ((_placed(name), tensor) for name, tensor in _bare(weights))
+        loaded: set[str] = AutoWeightsLoader(self).load_weights(named)
+        return loaded

@@ -10,9 +10,10 @@ from serving.errors import InvalidConfig
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint
 from serving.models.spec import Adapter, TaskSpec
+from serving.models.tensors import Tensor, load
 from serving.models.views import made
 
-__all__ = ["context", "created", "known_adapters", "viewed", "widths"]
+__all__ = ["context", "created", "known_adapters", "tensor_of", "viewed", "widths"]
 
 _NAME = re.compile(r"\w[\w.-]*")
 
@@ -66,3 +67,16 @@ def known_adapters(
                 f"has no adapter {task.adapter!r}, which its task {task.name} needs;"
                 f" it has {', '.join(names) or 'none'}"
             )
+
+
+def tensor_of(
+    checkpoint: Checkpoint, places: Mapping[str, str], name: str, shape: tuple[int, ...]
+) -> Tensor:
+    """A tensor of the checkpoint's, which has to have that shape; `places` are their files."""
+    if name not in places:
+        raise checkpoint.fault(f"has no {name} among its weights")
+    found = load(checkpoint, places[name]).get(name)
+    if found is None or found.shape != shape:
+        has = "nothing" if found is None else f"the shape {list(found.shape)}"
+        raise checkpoint.fault(f"has {has} for {name} in {places[name]}, not {list(shape)}")
+    return found

@@ -7,15 +7,22 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from serving.errors import InvalidConfig, ModelUnavailable
 from serving.models import adapters
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint, Facts
-from serving.models.families._facts import context, created, known_adapters, viewed, widths
+from serving.models.families._facts import (
+    context,
+    created,
+    known_adapters,
+    tensor_of,
+    viewed,
+    widths,
+)
+from serving.models.families._qwen_vl import PLACEHOLDER, Frame, read_vision, write_config
 from serving.models.families._tasks import with_extras
-from serving.models.spec import ModelSpec, MultiVector, TaskSpec, Vision
+from serving.models.spec import ModelSpec, MultiVector, TaskSpec
 from serving.models.tensors import Tensor, load
-from serving.models.views import link_weights, write_json
+from serving.models.views import link_weights
 
 __all__ = ["read", "recognises"]
 
@@ -29,13 +36,11 @@ _TASKS = (
     TaskSpec("code.passage", "Passage: ", adapter="code"),
 )
 _OPENING, _CLOSING = "<|im_start|>user\n", "<|im_end|>\n"
-_START, _END, _PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
-_IMAGE = f"{_OPENING}{_START}{_PAD}{_END}Describe the image.{_CLOSING}"
+_IMAGE = f"{_OPENING}{PLACEHOLDER}Describe the image.{_CLOSING}"
 _CONTEXT = 32768  # where upstream's processor cuts; the backbone has more positions
 _PROJECTOR = "multi_vector_projector"
 _LAYERS = re.compile(r"(?:model\.)*(?:language_model\.)?(?:model\.)?layers\.")
 _FITTING = ("model.", "visual.", "lm_head.", f"{_PROJECTOR}.")
-_TOP = ("text_config", "vision_config", "tie_word_embeddings", "dtype", "torch_dtype")
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -53,7 +58,8 @@ def read(checkpoint: Checkpoint, entry: Entry) -> ModelSpec:
     names = config.names("task_names")
     tasks = with_extras(_TASKS, entry.extra_tasks)
     known_adapters(checkpoint, tasks, names)
-    vision = _vision(checkpoint, config, entry)
+    frame = Frame(_IMAGE, _OPENING, _CLOSING)
+    vision = read_vision(checkpoint, config, entry, frame)
     fill = partial(_fill, checkpoint, config, lora)
     path, has = viewed(checkpoint, "jina_v4", fill, dict.fromkeys(names, lora.rank))
     return ModelSpec(
@@ -86,77 +92,17 @@ def _cut(config: Facts, dimensions: int) -> int | None:
     return cut if cut is not None and 0 < cut < dimensions else None
 
 
-def _vision(checkpoint: Checkpoint, config: Facts, entry: Entry) -> Vision:
-    """preprocessor_config.json, of today's layout (`size`) or that of transformers before 5."""
-    facts = checkpoint.json("preprocessor_config.json")
-    size = facts.inner("size")
-    least = facts.whole("min_pixels") or size.required("shortest_edge")
-    most = facts.whole("max_pixels") or size.required("longest_edge")
-    if entry.max_pixels is not None:
-        most = entry.max_pixels
-    if most < least:
-        raise InvalidConfig(f"max_pixels of {entry.id} is {most}; its images have at least {least}")
-    patch = facts.required("patch_size")
-    if patch != config.inner("vision_config").required("patch_size"):
-        raise checkpoint.fault("has another patch_size in preprocessor_config.json and config.json")
-    return Vision(
-        prompt=_IMAGE,
-        opening=_OPENING,
-        closing=_CLOSING,
-        start=_START,
-        end=_END,
-        pad=_PAD,
-        patch=patch,
-        merge=facts.required("merge_size"),
-        temporal=facts.required("temporal_patch_size"),
-        min_pixels=least,
-        max_pixels=most,
-        mean=_colours(facts, "image_mean"),
-        std=_colours(facts, "image_std"),
-        token_multiplier=entry.image_token_multiplier or 1,
-    )
-
-
-def _colours(facts: Facts, key: str) -> tuple[float, float, float]:
-    value = facts.values.get(key)
-    numbers = value if isinstance(value, list) else []
-    if len(numbers) != 3 or not all(isinstance(one, int | float) for one in numbers):
-        raise ModelUnavailable(f"{key} in {facts.name} should be three numbers, not {value!r}")
-    red, green, blue = numbers
-    return float(red), float(green), float(blue)
-
-
 def _fill(checkpoint: Checkpoint, config: Facts, lora: adapters.Lora, view: Path) -> None:
     places = link_weights(checkpoint, view)
     strange = sorted(name for name in places if not name.startswith(_FITTING))
     if strange:
         raise checkpoint.fault(f"has weights of another layout, {strange[0]} among them")
-    _check_projector(checkpoint, config, places)
-    _write_config(config, view)
-    for task, tensors in _by_task(checkpoint, config.names("task_names"), lora).items():
-        adapters.write(view / "adapters" / task, tensors, lora)
-
-
-def _check_projector(checkpoint: Checkpoint, config: Facts, places: dict[str, str]) -> None:
-    name = f"{_PROJECTOR}.weight"
-    if name not in places:
-        raise checkpoint.fault(f"has no {name} among its weights")
-    found = load(checkpoint, places[name]).get(name)
     text = config.inner("text_config") if "text_config" in config else config
     wanted = config.required(f"{_PROJECTOR}_dim"), text.required("hidden_size")
-    if found is None or found.shape != wanted:
-        shape = "nothing" if found is None else f"the shape {list(found.shape)}"
-        raise checkpoint.fault(f"has {shape} for {name} in {places[name]}, not {list(wanted)}")
-
-
-def _write_config(config: Facts, view: Path) -> None:
-    """Upstream repeats the text's settings beside `text_config`; here they are in it alone."""
-    values = dict(config.values)
-    if "text_config" not in config:
-        values["text_config"] = {key: values[key] for key in values if key not in _TOP}
-    kept = {key: values[key] for key in values if key in _TOP or key.endswith("_token_id")}
-    own = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLModel"]}
-    write_json(view / "config.json", {**kept, **own})
+    tensor_of(checkpoint, places, f"{_PROJECTOR}.weight", wanted)
+    write_config(config, view, "qwen2_5_vl", "Qwen2_5_VLModel")
+    for task, tensors in _by_task(checkpoint, config.names("task_names"), lora).items():
+        adapters.write(view / "adapters" / task, tensors, lora)
 
 
 def _by_task(

@@ -11,6 +11,7 @@ import pytest
 from starlette.types import Message
 
 from serving.api.app import ApiSettings, create_app
+from serving.api.dialects import routes
 from serving.errors import (
     InputTooLarge,
     MediaInvalid,
@@ -65,7 +66,7 @@ async def test_an_answer_is_never_compressed(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_path_that_is_not_there(http: httpx.AsyncClient) -> None:
-    for path in ("/v1/embedding", "/v1/embeddings/", "/", "/v1//embeddings"):
+    for path in ("/v1/embedding", "/v1/embeddings/", "/v1/", "/v1//embeddings"):
         answer = await http.post(path, json=BODY)
         assert (answer.status_code, answer.json()["code"]) == (404, "RESOURCE_NOT_FOUND")
 
@@ -281,11 +282,10 @@ async def test_a_root_path_is_taken_off() -> None:
 
 async def test_the_description_is_json_that_names_every_path(http: httpx.AsyncClient) -> None:
     described = json.loads((await http.get("/openapi.json")).text)
-    assert set(described["paths"]) == {
-        "/v1/embeddings",
-        "/v1/multi-vector",
+    assert set(described["paths"]) == {route.path for route in routes()} | {
         "/v1/models",
         "/v1/models/{model_id}",
+        "/v1/usage",
         "/live",
         "/ready",
         "/health",

@@ -17,6 +17,8 @@ from serving.engines._backbone import load as load_backbone
 from serving.engines._peft import attach
 from serving.errors import ModelUnavailable
 from serving.models.spec import Adapter, ModelSpec, MultiVector
+from serving.telemetry import SILENT
+from serving.telemetry.engines import AdapterMetrics
 from tests.adapted import make
 
 CPU = torch.device("cpu")
@@ -149,7 +151,7 @@ def test_adapters_are_in_the_number_type_of_their_model(tmp_path: Path) -> None:
 
 def test_a_row_for_an_adapter_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     spec = make("qwen3", tmp_path)
-    rows = attach(nn.ModuleDict(_layers(spec)), spec.adapters[:1])
+    rows = attach(nn.ModuleDict(_layers(spec)), spec.adapters[:1], AdapterMetrics(SILENT, "m"))
     with pytest.raises(KeyError):
         rows.choose(["clustering"])
 

@@ -56,6 +56,11 @@ PUBLISHED = {
     "Qwen/Qwen3-Embedding-0.6B": ("qwen3_embedding", "apache-2.0", 0),
     "Qwen/Qwen3-Embedding-4B": ("qwen3_embedding", "apache-2.0", 0),
     "Qwen/Qwen3-Embedding-8B": ("qwen3_embedding", "apache-2.0", 0),
+    "Qwen/Qwen3-Reranker-0.6B": ("qwen3_reranker", "apache-2.0", 0),
+    "Qwen/Qwen3-Reranker-4B": ("qwen3_reranker", "apache-2.0", 0),
+    "Qwen/Qwen3-Reranker-8B": ("qwen3_reranker", "apache-2.0", 0),
+    "jinaai/jina-reranker-m0": ("jina_reranker_m0", "cc-by-nc-4.0", 40),
+    "jinaai/jina-reranker-v3": ("jina_reranker_v3", "cc-by-nc-4.0", 40),
     "BAAI/bge-m3": ("bge_m3", "mit", 0),
 }
 

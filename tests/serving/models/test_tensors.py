@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from serving.errors import ModelUnavailable
 from serving.models.checkpoints import Checkpoint
-from serving.models.tensors import load, save
+from serving.models.tensors import Tensor, load, save
 
 MIXED = {
     "half": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
@@ -68,3 +68,19 @@ def test_what_is_no_such_file_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(ModelUnavailable, match=r"m has a a.safetensors that is not a safetensors"):
         load(Checkpoint(tmp_path, "m"), "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_tensors_numbers_are_those_of_torch(tmp_path: Path, kind: torch.dtype) -> None:
+    given = torch.randn(3, 5).to(kind)
+    save_file({"a": given}, tmp_path / "a.safetensors")
+    found = load(Checkpoint(tmp_path, "m"), "a.safetensors")["a"]
+    assert found.floats().tolist() == given.float().tolist()
+    assert found[1].floats().tolist() == given[1].float().tolist()
+    assert Tensor.of(found.floats()).floats().tolist() == given.float().tolist()
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    save_file({"a": torch.arange(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="I64 is no type that weights have"):
+        load(Checkpoint(tmp_path, "m"), "a.safetensors")["a"].floats()

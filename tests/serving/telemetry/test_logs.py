@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from serving.telemetry.logs import JsonFormatter, about, configure_logging, name_tenant, redact
+from serving.telemetry.logs import (
+    JsonFormatter,
+    about,
+    configure_logging,
+    name,
+    name_tenant,
+    named,
+    redact,
+)
 from serving.tenants.keys import new_key
 
 NAME = "polyvec.test.logs"
@@ -174,3 +182,16 @@ def test_redacting_leaves_other_text_alone() -> None:
     text = "the bearer of this, pv_short and a request r-1"
     assert redact("pv_4fGh8Kq2Lm" + "A" * 38) == "pv_4fGh8Kq2Lm…"
     assert redact(text).startswith("the bearer ") and "pv_short and a request r-1" in redact(text)
+
+
+async def test_a_task_that_is_named_stays_so_to_its_end_and_no_other(log: Log) -> None:
+    async def work(request: str) -> tuple[str, str]:
+        name(request, f"of {request}")
+        await asyncio.sleep(0)
+        log.log.info("here")
+        return named()
+
+    found = await asyncio.gather(*(asyncio.create_task(work(one)) for one in ("a", "b")))
+    assert found == [("a", "of a"), ("b", "of b")]
+    assert named() == ("", "")
+    assert [line["request_id"] for line in log.objects()] == ["a", "b"]
