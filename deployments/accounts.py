@@ -21,8 +21,8 @@ from serving.metering.exports.cloudevents import CloudEvents
 from serving.metering.exports.stripe import Stripe
 from serving.metering.meter import Meter, open_meter
 from serving.metering.outbox import ledger_of
-from serving.telemetry import Telemetry
-from serving.telemetry.observers import LedgerMetrics, QuotaMetrics
+from serving.telemetry import Telemetry, metrics
+from serving.telemetry.observers import ExportMetrics, LedgerMetrics, QuotaMetrics
 from serving.tenants import open_tenants
 
 __all__ = ["keeper", "open_accounts"]
@@ -44,7 +44,7 @@ def open_accounts(config: AppConfig, names: Mapping[str, str], telemetry: Teleme
         _limiter(config, telemetry),
         meter,
         config.prices.prices() if config.prices else None,
-        _exports(config.exports, meter),
+        _exports(config.exports, meter, telemetry),
         telemetry,
     )
 
@@ -52,7 +52,8 @@ def open_accounts(config: AppConfig, names: Mapping[str, str], telemetry: Teleme
 def _limiter(config: AppConfig, telemetry: Telemetry) -> Limiter:
     options = config.quotas.options(config.gateways, config.limits.request_timeout_s)
     call = keeper() if options.store.startswith("cluster:") else None
-    return open_limiter(options, observer=QuotaMetrics(telemetry), call=call)
+    took = telemetry.series(metrics.RATE_LIMIT_STORE_DURATION).bind()
+    return open_limiter(options, observer=QuotaMetrics(telemetry), took=took, call=call)
 
 
 def _meter(config: AppConfig, telemetry: Telemetry) -> Meter | None:
@@ -61,7 +62,7 @@ def _meter(config: AppConfig, telemetry: Telemetry) -> Meter | None:
     return open_meter(config.ledger.options(), LedgerMetrics(telemetry))
 
 
-def _exports(config: ExportsConfig, meter: Meter | None) -> Exports | None:
+def _exports(config: ExportsConfig, meter: Meter | None, telemetry: Telemetry) -> Exports | None:
     if meter is None or not (config.cloudevents or config.stripe):
         return None
     ledger = ledger_of(meter.sink)
@@ -70,7 +71,7 @@ def _exports(config: ExportsConfig, meter: Meter | None) -> Exports | None:
         exporters.append(CloudEvents(ledger, config.cloudevents.options()))
     if config.stripe is not None:
         exporters.append(Stripe(ledger, config.stripe.options()))
-    exports = Exports(ledger, exporters)
+    exports = Exports(ledger, exporters, observer=ExportMetrics(telemetry))
     exports.start()
     return exports
 

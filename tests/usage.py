@@ -72,6 +72,9 @@ class Watcher:
             self.results[result] += events
             self._changed.notify_all()
 
+    def wrote(self, seconds: float) -> None:
+        """See `MeterObserver`."""
+
     def standing(self, lag_s: float, spooled: int) -> None:
         """See `MeterObserver`."""
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.limits.guard import Guarded, OnStoreError
@@ -31,9 +32,15 @@ class QuotaOptions:
 
 
 def open_limiter(
-    options: QuotaOptions, *, observer: Observer | None = None, call: Call | None = None
+    options: QuotaOptions,
+    *,
+    observer: Observer | None = None,
+    took: Callable[[float], None] = lambda seconds: None,
+    call: Call | None = None,
 ) -> Limiter:
     """A limiter as chosen; `call` reaches the keeper of `cluster://`. `InvalidConfig` for a URL.
+
+    `took` is told how many seconds each call to a store outside this process took.
 
     Nothing is connected yet: a gateway starts without its store.
     """
@@ -42,6 +49,6 @@ def open_limiter(
     )
     if not options.store.startswith("memory:"):  # which cannot fail
         store = Guarded(
-            store, options.on_store_error, timeout_s=options.timeout_s, observer=observer
+            store, options.on_store_error, timeout_s=options.timeout_s, observer=observer, took=took
         )
     return Limiter(store, shadow=options.shadow, hold_s=options.hold_s, observer=observer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -43,10 +44,11 @@ class Delivery:
         adopt_s: float,
         counted: Callable[[Result, int], None],
         released: Callable[[int], None],
+        wrote: Callable[[float], None],
     ) -> None:
         self._sink, self._spool = sink, spool
         self._batch_events, self._retry_s, self._adopt_s = batch_events, retry_s, adopt_s
-        self._counted, self._released = counted, released
+        self._counted, self._released, self._wrote = counted, released, wrote
         self._news, self._finish, self._stop = (threading.Event() for _ in range(3))
         self._adopted: list[Folder] = []
         self._behind: tuple[float, int] | None = None
@@ -145,6 +147,7 @@ class Delivery:
     def _write(self, events: Sequence[UsageEvent]) -> bool:
         tries = 0
         while events:
+            began = time.perf_counter()
             try:
                 written = self._sink.write(events)
             except EventRefused as error:
@@ -161,6 +164,7 @@ class Delivery:
                 if self._stop.wait(self._delay(tries)):
                     return False
                 continue
+            self._wrote(time.perf_counter() - began)
             self._count(written)
             if tries:
                 log.warning("the ledger takes events again, after %d tries", tries)

@@ -46,6 +46,10 @@ class MeterObserver(Protocol):
         """Events that were written, were there already, failed (and are tried again) or dropped."""
         ...
 
+    def wrote(self, seconds: float) -> None:
+        """A write to the ledger took so long."""
+        ...
+
     def standing(self, lag_s: float, spooled: int) -> None:
         """How things stand, about every second: see `Meter.lag` and `Meter.spooled`."""
         ...
@@ -69,6 +73,8 @@ class MeterOptions:
 
 class _Silent:
     def counted(self, result: Result, events: int) -> None: ...
+
+    def wrote(self, seconds: float) -> None: ...
 
     def standing(self, lag_s: float, spooled: int) -> None: ...
 
@@ -117,6 +123,7 @@ class Meter:
             options.adopt_s,
             self._count,
             self._release,
+            self._wrote,
         )
         self._thread = threading.Thread(target=self._run, name="polyvec-spool", daemon=True)
         self._delivery.start()
@@ -280,6 +287,12 @@ class Meter:
             log.critical("dropped from the ledger, hour %d, %s: %s", hour, names, totals)
         try:
             self._observer.standing(self.lag(), self.spooled())
+        except Exception:
+            log.exception("an observer of the meter failed")
+
+    def _wrote(self, seconds: float) -> None:
+        try:
+            self._observer.wrote(seconds)
         except Exception:
             log.exception("an observer of the meter failed")
 

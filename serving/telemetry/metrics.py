@@ -204,10 +204,14 @@ LEDGER_WRITE_DURATION = _histogram(
     "polyvec_ledger_write_duration_seconds", "Time of one write to the ledger.", _STORE_S
 )
 EXPORTED_EVENTS = _counter(
-    "polyvec_exported_events_total", "Usage events handed to an exporter.", "exporter", "result"
+    "polyvec_exported_events_total",
+    "What an exporter sent (events, or hourly sums), and tries that failed.",
+    *("exporter", "result"),
 )
 EXPORT_LAG = _gauge(
-    "polyvec_export_lag_seconds", "Age of the oldest event not yet exported.", "exporter"
+    "polyvec_export_lag_seconds",
+    "Time since everything due had been sent, told by the gateway whose turn it is.",
+    "exporter",
 )
 
 # --- the house itself -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from serving.metering.outbox import Turns
 
-__all__ = ["Exporter", "Exports"]
+__all__ = ["ExportObserver", "Exporter", "Exports"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,24 @@ class Exporter(Protocol):
         ...
 
 
+class ExportObserver(Protocol):
+    """Who counts. Called from the thread of the exports."""
+
+    def exported(self, exporter: str, result: str, events: int) -> None:
+        """So many were "sent", or 1 try "failed"."""
+        ...
+
+    def behind(self, exporter: str, seconds: float) -> None:
+        """Since when not everything due has been sent; 0 where it has, or another has the turn."""
+        ...
+
+
+class _Silent:
+    def exported(self, exporter: str, result: str, events: int) -> None: ...
+
+    def behind(self, exporter: str, seconds: float) -> None: ...
+
+
 class Exports:
     """Runs exporters on a thread of its own until it is closed."""
 
@@ -53,12 +71,15 @@ class Exports:
         every_s: float = 10.0,
         retry_max_s: float = 300.0,
         clock: Callable[[], float] = time.time,
+        observer: ExportObserver | None = None,
     ) -> None:
+        self._observer = observer or _Silent()
         self._turns, self._exporters, self._clock = turns, tuple(exporters), clock
         self._every_s, self._retry_max_s = every_s, retry_max_s
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._failures = dict.fromkeys((exporter.name for exporter in exporters), 0)
         self._due = dict.fromkeys(self._failures, 0.0)
+        self._done = dict.fromkeys(self._failures, clock())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="polyvec-exports", daemon=True)
 
@@ -81,10 +102,13 @@ class Exports:
                 continue
             try:
                 self._drain(exporter)
+                self._done[exporter.name] = self._clock()
                 self._failures[exporter.name] = 0
             except Exception as error:
                 self._failures[exporter.name] += 1
+                self._observer.exported(exporter.name, "failed", 1)
                 log.error("the export %s stands still: %s", exporter.name, error)
+            self._observer.behind(exporter.name, self._clock() - self._done[exporter.name])
             wait = self._every_s * 2.0 ** min(self._failures[exporter.name], 32)
             self._due[exporter.name] = self._clock() + min(wait, self._retry_max_s)
 
@@ -93,8 +117,10 @@ class Exports:
             now = self._clock()
             if not self._turns.take_turn(exporter.name, self._holder, now, _TURN_S):
                 return
-            if not exporter.send(now):
+            sent = exporter.send(now)
+            if not sent:
                 return
+            self._observer.exported(exporter.name, "sent", sent)
 
     def _run(self) -> None:
         while not self._stop.is_set():

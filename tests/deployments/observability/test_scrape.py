@@ -23,11 +23,6 @@ from tests.deployments.observability.expressions import (
 # adapter that comes and goes, and no vLLM.
 QUIET = ("ray_polyvec_export", "ray_polyvec_adapter", "ray_vllm_")
 FAILURES = {"ray_polyvec_rate_limit_store_failures_total", "ray_polyvec_rate_limit_lost_total"}
-# In the table, and recorded by nobody yet.
-UNRECORDED = {
-    "ray_polyvec_ledger_write_duration_seconds_bucket",
-    "ray_polyvec_rate_limit_store_duration_seconds_bucket",
-}
 TEXTS = ["short", "long enough for the short one to be padded in their batch"]
 LONGEST_S = 60.0
 
@@ -57,7 +52,7 @@ def test_a_running_service_shows_what_is_named(http: httpx.Client, known: Names)
     named = set().union(*(read(expression, known).names for expression in expressions()))
     wanted = {
         name
-        for name in named - OWN.keys() - FAILURES - UNRECORDED
+        for name in named - OWN.keys() - FAILURES
         if ":" not in name and not name.startswith(QUIET)
     }
     until = time.monotonic() + LONGEST_S

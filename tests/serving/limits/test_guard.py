@@ -296,3 +296,16 @@ async def test_a_limiter_is_opened_from_options(server: Server) -> None:
 async def _until(happened: Callable[[], bool]) -> None:
     while not happened():
         await asyncio.sleep(0)
+
+
+async def test_how_long_a_store_took_is_told_where_it_answered(server: Server) -> None:
+    took: list[float] = []
+    limiter = open_limiter(QuotaOptions(server.url, "open"), took=took.append)
+    async with limiter.admit("t", Limits(requests_per_minute=5), "m", 1):
+        pass
+    assert len(took) == 1 and 0 < took[0] < LONG_S
+    server.kill()
+    async with limiter.admit("t", Limits(requests_per_minute=5), "m", 1):
+        pass
+    assert len(took) == 1
+    await limiter.close()

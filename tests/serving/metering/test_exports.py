@@ -44,6 +44,37 @@ def test_exports_go_on_after_a_failure_later_and_later(ledger: SqlLedger, billin
     exports.close()
 
 
+class Told:
+    """An `ExportObserver` that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, int]] = []
+        self.lags: list[float] = []
+
+    def exported(self, exporter: str, result: str, events: int) -> None:
+        self.events.append((exporter, result, events))
+
+    def behind(self, exporter: str, seconds: float) -> None:
+        self.lags.append(seconds)
+
+
+def test_an_observer_is_told_what_was_sent_and_how_far_it_is_behind(
+    ledger: SqlLedger, billing: Billing
+) -> None:
+    OpenMeter(billing)
+    clock, told = Clock(), Told()
+    ledger.write(events(6))
+    exports = Exports(ledger, [cloud(ledger, billing)], clock=clock, observer=told)
+    billing.refusals = [(503, "")]
+    for _ in range(3):
+        clock.now += 60
+        exports.step()
+    name = "cloudevents"
+    assert told.events == [(name, "failed", 1), (name, "sent", 4), (name, "sent", 2)]
+    assert told.lags == [60, 0, 0]
+    exports.close()
+
+
 def test_several_gateways_take_turns(ledger: SqlLedger, billing: Billing, ledger_url: str) -> None:
     meter, clock = OpenMeter(billing), Clock()
     other = open_sink(ledger_url)
