@@ -102,7 +102,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "outcome": ("ok", "refused", "failed", "gone"),
     "result": ("written", "duplicate", "dropped", "failed", "sent", "loaded", "refused"),
     "service_class": ("interactive", "bulk"),
-    "stage": ("auth", "limit", "tokenize", "image", "queue", "infer", "encode"),
+    "stage": ("tokenize", "image", "queue", "infer", "encode"),
 }
 
 # --- the wire -------------------------------------------------------------------------------------
