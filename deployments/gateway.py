@@ -14,10 +14,13 @@ from ray.serve.handle import DeploymentHandle
 from deployments.accounts import open_accounts
 from deployments.coalesce import Lane
 from deployments.config import AppConfig, GatewayConfig, ModelConfig
+from deployments.grpc import GrpcIngress
 from deployments.loopback import FRONT, bind_as_asked, refuse_open_door
 from deployments.measuring import finish, node_metrics, observing, telemetry_of
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, TaskEngines
 from serving.api.app import ApiSettings, create_app
+from serving.api.grpc.health import Health
+from serving.api.grpc.servicer import Servicer
 from serving.engines import Engine, open_engine
 from serving.errors import Unavailable
 from serving.limits.gate import Gate
@@ -104,7 +107,7 @@ def _engine(
     return remote[None] if set(remote) == {None} else TaskEngines(remote)
 
 
-class Gateway:
+class Gateway(GrpcIngress):
     """Serve's ingress deployment. With `engines` empty it is the whole service, fused."""
 
     def __init__(
@@ -123,20 +126,21 @@ class Gateway:
         self._telemetry.watch(self._look)
         self._fused = not engines
         limits, public = config.limits, config.public
-        self._app = create_app(
-            self._service,
-            ApiSettings(
-                body_bytes=limits.body_bytes,
-                body_timeout_s=limits.body_timeout_s,
-                request_timeout_s=limits.request_timeout_s,
-                watch_disconnects=False,  # Serve cancels the request itself,
-                writes_request_id=False,  # and echoes the id
-                open_models=public.models,
-                open_metrics=public.metrics,
-                open_docs=public.docs,
-            ),
-            node_metrics if config.metrics.enabled else None,
+        settings = ApiSettings(
+            body_bytes=limits.body_bytes,
+            body_timeout_s=limits.body_timeout_s,
+            request_timeout_s=limits.request_timeout_s,
+            watch_disconnects=False,  # Serve cancels the request itself,
+            writes_request_id=False,  # and echoes the id
+            open_models=public.models,
+            open_metrics=public.metrics,
+            open_docs=public.docs,
+            accept_token_ids=config.gateway.accept_token_ids,
         )
+        scrape = node_metrics if config.metrics.enabled else None
+        self._app = create_app(self._service, settings, scrape)
+        self._servicer = Servicer(self._service, settings)
+        self._health = Health(self._service, settings.probe_timeout_s)
 
     def __serve_build_asgi_app__(self) -> Any:  # Starlette's ASGIApp, of any framework
         return self._app

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from deployments.config import AppConfig
+from deployments.grpc import grpc_options
 from deployments.loopback import BIND, FRONT, LOOPBACK, haproxy_wrapper, refuse_open_door
 from deployments.placement import cpus_needed, place, share_gpus, takes_images
 from serving.errors import InvalidConfig, Unavailable
@@ -24,21 +25,32 @@ __all__ = ["Address", "LocalNode", "environment"]
 _STORE_BYTES = 256 * 2**20
 _IMAGE_STORE_BYTES = 2**30  # sixteen images of 20 megapixels; what is more is spilled to disk
 _MESSAGE_BYTES = 64 * 2**20
+_GRPC_BYTES = 2 * _MESSAGE_BYTES  # also of an answer, which may be larger than any request
 _DRAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the front door is."""
+    """Where the front doors are; without a `grpc_port` there is none for gRPC."""
 
     host: str = LOOPBACK
     port: int = 8000
+    grpc_port: int | None = None
 
     @property
     def url(self) -> str:
         """For a client on this machine."""
+        return f"http://{self._near}:{self.port}"
+
+    @property
+    def grpc(self) -> str:
+        """For a gRPC client on this machine, `host:port`."""
+        return f"{self._near}:{self.grpc_port}"
+
+    @property
+    def _near(self) -> str:
         host = LOOPBACK if self.host in ("0.0.0.0", "::", "") else self.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"[{host}]" if ":" in host else host
 
 
 def environment(folder: Path, address: Address) -> dict[str, str]:
@@ -63,6 +75,9 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(_MESSAGE_BYTES),
+        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(_GRPC_BYTES),
+        # Serve's proxies have no other place for code of ours.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.loopback.bind_as_asked",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_wrapper(folder, address.host, address.port)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -104,7 +119,7 @@ class LocalNode:
 
     def __enter__(self) -> LocalNode:
         refuse_open_door(self.config, self.address.host)
-        _refuse_taken_port(self.address)
+        _refuse_taken_ports(self.address)
         self._folder = Path(tempfile.mkdtemp(prefix="pv-", dir="/tmp"))
         try:
             self._start()
@@ -158,6 +173,7 @@ class LocalNode:
         # Serve itself keeps to loopback; HAProxy's front door is moved to the asked host.
         serve.start(
             http_options={"host": LOOPBACK, "port": self.address.port},
+            grpc_options=grpc_options(self.address.grpc_port) if self.address.grpc_port else None,
             proxy_location="HeadOnly",
             logging_config={"log_level": "WARNING", "enable_access_log": False},
         )
@@ -209,17 +225,18 @@ class LocalNode:
             os.environ[name] = value
 
 
-def _refuse_taken_port(address: Address) -> None:
-    try:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address.host, address.port))
-    except OSError as taken:
-        reason = taken.strerror or str(taken)
-        raise InvalidConfig(
-            f"cannot listen on {address.host}:{address.port}: {reason.lower()}"
-        ) from None
+def _refuse_taken_ports(address: Address) -> None:
+    for port in filter(None, (address.port, address.grpc_port)):
+        try:
+            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address.host, port))
+        except OSError as taken:
+            reason = taken.strerror or str(taken)
+            raise InvalidConfig(
+                f"cannot listen on {address.host}:{port}: {reason.lower()}"
+            ) from None
 
 
 def _why(told: str) -> str:

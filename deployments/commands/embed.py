@@ -1,4 +1,8 @@
-"""Embed texts in this process, without a server."""
+"""Embed texts in this process, or a file through a running service.
+
+With --url, TEXT is one file: JSON objects with an id and a text where it is named .jsonl, else a
+text a line. A run that was stopped goes on where it was. The key is that of $POLYVEC_API_KEY.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import sys
 import orjson
 
 from deployments.commands._checkpoints import add_models, checked, model_of
+from deployments.commands._remote import add_remote, embed_remote
 from deployments.config import ModelConfig
 from serving.engines import EngineOptions, open_engine
 from serving.errors import InvalidConfig
@@ -25,10 +30,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="one of the model's tasks")
     parser.add_argument("--dimensions", type=int, help="a Matryoshka size of the model")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are too long")
+    add_remote(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.url is not None:
+        return embed_remote(args)
     texts = [line.rstrip("\n") for line in sys.stdin] if args.text == ["-"] else args.text
     models = [model_of(word) for word in args.model] or [ModelConfig(id=DEFAULT)]
     if len(models) > 1:

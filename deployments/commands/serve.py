@@ -29,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     parser.add_argument("--host", help="the address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="the port to listen on (default 8000)")
+    parser.add_argument("--grpc-port", type=int, help="the port for gRPC (default: none)")
     parser.add_argument(
         "--fused", action="store_true", help="gateway and engines in one process, for small models"
     )
@@ -65,9 +66,11 @@ def _config(args: argparse.Namespace) -> tuple[AppConfig, Address]:
     default = Address()
     host = args.host or str(http.get("host", default.host))
     port = args.port if args.port is not None else int(http.get("port", default.port))
-    if not 0 < port < 65536:
-        raise InvalidConfig(f"--port must be between 1 and 65535, not {port}")
-    return config, Address(host, port)
+    grpc_port = args.grpc_port if args.grpc_port is not None else http.get("grpc_port")
+    for name, number in (("port", port), ("grpc-port", grpc_port)):
+        if number is not None and not 0 < number < 65536:
+            raise InvalidConfig(f"--{name} must be between 1 and 65535, not {number}")
+    return config, Address(host, port, grpc_port)
 
 
 def _stopping(stop: threading.Event) -> None:
@@ -99,4 +102,6 @@ def _announce(address: Address, specs: Sequence[ModelSpec], with_keys: bool, too
         f"{key}-d '{body}'",
         markup=False,
     )
+    if address.grpc_port is not None:
+        OUT.print(f"grpc {address.grpc}")
     OUT.print(f"docs {address.url}/docs     stop Ctrl-C")

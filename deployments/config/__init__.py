@@ -120,6 +120,8 @@ def parse_config(raw: object) -> AppConfig:
 def load_config(path: Path) -> tuple[AppConfig, dict[str, Any]]:
     """The config in a YAML file and, where it is a Serve config, its `http_options`.
 
+    Among those is the `grpc_port` of its `grpc_options`, or None.
+
     A relative `tenants` is taken to lie beside the file.
     """
     try:
@@ -128,7 +130,10 @@ def load_config(path: Path) -> tuple[AppConfig, dict[str, Any]]:
         raise InvalidConfig(f"{path}: {wrong.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as wrong:
         raise InvalidConfig(f"{path} is not YAML: {str(wrong).splitlines()[0]}") from None
-    http = raw.get("http_options") if isinstance(raw, dict) and "applications" in raw else None
+    http: dict[str, Any] = {}
+    if isinstance(raw, dict) and "applications" in raw:
+        http = dict(raw.get("http_options") or {})
+        http |= {"grpc_port": (raw.get("grpc_options") or {}).get("port")}
     try:
         config = parse_config(raw)
     except InvalidConfig as wrong:
@@ -136,7 +141,7 @@ def load_config(path: Path) -> tuple[AppConfig, dict[str, Any]]:
     if config.tenants is not None:  # Ray's processes work in folders of their own
         beside = (path.parent / config.tenants).resolve()
         config = config.model_copy(update={"tenants": str(beside)})
-    return config, dict(http or {})
+    return config, http
 
 
 def _args_of(raw: dict[str, Any]) -> object:

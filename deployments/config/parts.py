@@ -31,6 +31,9 @@ class GatewayConfig(Frozen):
     flight_tokens: int = Field(
         1024, ge=1, description="Tokens that leave together; a larger job flies alone."
     )
+    accept_token_ids: bool = Field(
+        False, description="Whether lists of integers are the model's own token ids."
+    )
 
 
 class PreprocessorConfig(Frozen):

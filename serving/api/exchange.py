@@ -26,24 +26,19 @@ from serving.api.rendering import (
     timing_headers,
 )
 from serving.api.settings import ApiSettings
+from serving.api.terms import allowed_s, idempotency_key, service_class
 from serving.calls import Call
-from serving.errors import BodyTimeout, InvalidInput, PolyvecError
+from serving.errors import BodyTimeout, LimitExceeded, PolyvecError
 from serving.limits.headers import rate_headers
 from serving.telemetry import traces
 from serving.telemetry.logs import about, name_tenant
-from serving.values import ServiceClass, Stages
+from serving.values import Stages
 
 __all__ = ["Exchange", "Reply", "Verb"]
 
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
-_CLASSES: dict[bytes | None, ServiceClass | None] = {
-    None: None,
-    b"interactive": "interactive",
-    b"bulk": "bulk",
-}
-_LONGEST_KEY = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +110,23 @@ class Exchange:
             await accounts.answered(call, total_s, reply.stages, reply.encode_s)
             span.set(traces.embeddings(call.model, call.usage.total_tokens, call.dimensions))
             return 200, reply.body, timing_headers(reply.stages, reply.encode_s, total_s)
+        if call.decision is None and not isinstance(error, LimitExceeded):
+            call.decision = await accounts.standing(call)
         total_s = time.perf_counter() - began
         accounts.failed(call, error, total_s)
         span.failed(error.code)
         own = error_headers(error) + timing_headers(Stages(), 0.0, total_s)
         if isinstance(error, BodyTimeout):
             own.append((b"connection", b"close"))
-        if call.decision is None:
-            call.decision = await accounts.standing(call)
         return error.status, error_body(error, call.id.encode()), own
 
     async def _reply(self, call: Call, headers: Mapping[bytes, bytes], receive: Receive) -> Reply:
         settings = self._settings
         call.tenant = self._accounts.identify(*key_of(headers))
         name_tenant(call.tenant.id)
-        call.deadline = time.monotonic() + _allowed_s(headers, settings.request_timeout_s)
-        call.service_class = _service_class(headers)
-        call.idempotency_key = _idempotency_key(headers)
+        call.deadline = time.monotonic() + allowed_s(headers, settings.request_timeout_s)
+        call.service_class = service_class(headers)
+        call.idempotency_key = idempotency_key(headers)
         call.body = await read_body(receive, headers, settings.body_bytes, settings.body_timeout_s)
         work = self._verb(call)
         if settings.watch_disconnects:
@@ -150,33 +145,6 @@ async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _allowed_s(headers: Mapping[bytes, bytes], most_s: float) -> float:
-    sent = headers.get(b"x-request-timeout-ms")
-    if sent is None:
-        return most_s
-    if not sent.isdigit() or len(sent) > 12 or int(sent) < 1:
-        raise InvalidInput(
-            "x-request-timeout-ms must be a whole number of milliseconds, at least 1",
-            "x-request-timeout-ms",
-        )
-    return min(most_s, int(sent) / 1000)
-
-
-def _service_class(headers: Mapping[bytes, bytes]) -> ServiceClass | None:
-    sent = headers.get(b"x-service-class")
-    if sent not in _CLASSES:
-        raise InvalidInput("x-service-class must be interactive or bulk", "x-service-class")
-    return _CLASSES[sent]
-
-
-def _idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:
-    sent = headers.get(b"idempotency-key")
-    if sent is not None and not 1 <= len(sent) <= _LONGEST_KEY:
-        name = "idempotency-key"
-        raise InvalidInput(f"{name} must have 1 to {_LONGEST_KEY} characters", name)
-    return None if sent is None else sent.decode("latin-1")
 
 
 async def _while_connected(receive: Receive, work: Awaitable[_Result]) -> _Result:

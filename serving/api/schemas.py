@@ -22,6 +22,7 @@ __all__ = [
     "ImageAddress",
     "ImageInput",
     "ImageUrlInput",
+    "Inputs",
     "InvalidBody",
     "Live",
     "ModelEntry",

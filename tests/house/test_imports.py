@@ -34,6 +34,7 @@ SERVING = {
     "calls": 6,
     "accounts": 7,
     "service": 8,
+    "batches": 9,
     "ranking": 9,
     "api": 10,
 }

@@ -17,7 +17,7 @@ from serving.errors import (
     Unavailable,
 )
 from serving.limits.gate import Gate
-from serving.values import Answer, Ask, Output, Pdf, Text
+from serving.values import Answer, Ask, Job, Output, Pdf, Prepared, Text
 from tests.services import (
     CountingPreparer,
     HashEngine,
@@ -180,3 +180,33 @@ async def test_the_stages_are_told() -> None:
     stages = (await embed(service(toy()), ask("a"))).stages
     assert stages.prepare_s > 0
     assert stages.embed_s > 0
+
+
+async def test_tokens_are_counted_without_being_embedded_or_charged() -> None:
+    engine = HashEngine(8)
+    served, asked = service(tasked(), engine=engine), call()
+    prepared = await served.prepare(asked, ask("ab", model="tasked", output=Output(tokens=True)))
+    assert prepared.ids.tolist() == [1, ord("a"), ord("b"), 2]
+    assert prepared.tokens == (("\x01", "a", "b", "\x02"),)
+    assert (prepared.task, asked.model) == ("retrieval.passage", "tasked")
+    assert (engine.calls, asked.admitted, asked.usage.total_tokens) == (0, False, 0)
+
+
+async def test_tokens_are_counted_within_the_same_bounds() -> None:
+    with pytest.raises(ModelNotFound):
+        await service(toy()).prepare(call(), ask("a", model="x"))
+
+    class Endless:
+        async def prepare(self, job: Job) -> Prepared:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    with pytest.raises(DeadlinePassed):
+        await service(toy(), preparer=Endless()).prepare(call(0.01), ask("a"))
+    full = Gate(0, 100)
+    with pytest.raises(Overloaded):
+        await service(toy(), gate=full).prepare(call(), ask("a"))
+    leaving = service(toy())
+    leaving.stop_taking()
+    with pytest.raises(Unavailable):
+        await leaving.prepare(call(), ask("a"))

@@ -16,9 +16,9 @@ from serving.client.retrying import error_of
 from serving.engines import Engine
 from serving.protos import embeddings_pb2 as pb
 from serving.protos.embeddings_pb2_grpc import EmbeddingsServiceStub
+from tests.bank import Bank
 from tests.services import HashEngine, client
 from tests.serving.api.grpcs import details, stub, trailers
-from tests.serving.test_accounts import Bank
 
 SPENT = ("limit", "remaining")
 

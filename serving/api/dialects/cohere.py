@@ -22,7 +22,7 @@ from serving.api.schemas import ImageUrlInput, TextInput
 from serving.api.vectors import WIRE_TYPES, array, rows
 from serving.calls import Call
 from serving.service import Service
-from serving.values import Answer, Ask, Image, Item, Output, Text, Usage
+from serving.values import Answer, Ask, Image, Item, Output, Text, Usage, parts_of
 
 __all__ = [
     "ROUTES",
@@ -172,8 +172,8 @@ def _items(fields: Fields, most: int) -> tuple[str, tuple[Item, ...]]:
     """Which of the three lists is given, and what is in it."""
     given = [name for name in _INPUTS if name in fields.present]
     if len(given) != 1:
-        found = " and ".join(given) or "none of them"
-        message = f"or one of the others must be given, and is the only one: there is {found}"
+        found = " and ".join(given) or "none"
+        message = f"(or else images or inputs) must be given, and only one of them; given: {found}"
         fields.problem("texts", message, "missing")
         return "texts", ()
     [field] = given
@@ -204,11 +204,12 @@ async def _written(
         for name in types
     ]
     texts = [item.text for item in items if isinstance(item, Text)]
+    images = sum(isinstance(part, Image) for item in items for part in parts_of(item))
     return b'{"id":%b,"embeddings":{%b},"texts":%b,"meta":%b,"response_type":%b}' % (
         orjson.dumps(call.id),
         b",".join(columns),
         orjson.dumps(texts),
-        orjson.dumps(_meta(answer.usage, call.images)),
+        orjson.dumps(_meta(answer.usage, images)),
         b'"embeddings_by_type"',
     )
 

@@ -245,7 +245,7 @@ ROUTES = (
         VllmMessagesRequest,
         EmbeddingsResponse,
         _CHATS,
-        claims=lambda body: "messages" in body,
+        claims=lambda body: body.get("messages") is not None,
     ),
     Route(
         "POST",

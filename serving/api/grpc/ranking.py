@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import serving.protos.embeddings_pb2 as pb
 from serving import ranking
 from serving.api.fields import Fields
 from serving.api.grpc.reading import read_item, read_items
@@ -12,7 +13,6 @@ from serving.api.grpc.writing import write_usage, write_vector
 from serving.api.models import find
 from serving.calls import Call
 from serving.errors import InvalidInput
-from serving.protos import embeddings_pb2 as pb
 from serving.ranking import SCORINGS, ClassifyAsk, RankAsk, Ranking, Scoring
 from serving.service import Service
 from serving.values import Image, Text

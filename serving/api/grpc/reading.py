@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from pybase64 import b64encode
 
+import serving.protos.embeddings_pb2 as pb
 from serving.api.fields import Fields
 from serving.encodings import ENCODINGS
 from serving.models.spec import ModelSpec
-from serving.protos import embeddings_pb2 as pb
 from serving.values import Ask, Fused, Image, Item, Output, Pdf, Text, TokenIds
 
 __all__ = ["read_ask", "read_item", "read_items", "read_types"]
@@ -20,10 +20,18 @@ _FLOAT = ("float",)
 _TOKEN_IDS = "must be text, not token ids, which mean nothing to another tokenizer"
 
 
-def read_ask(spec: ModelSpec, request: pb.EmbedRequest | pb.CountTokensRequest, most: int) -> Ask:
-    """What to ask of that model, of at most `most` inputs. Raises `InvalidInput`."""
+def read_ask(
+    spec: ModelSpec,
+    request: pb.EmbedRequest | pb.CountTokensRequest,
+    most: int,
+    token_ids: bool,
+) -> Ask:
+    """What to ask of that model, of at most `most` inputs. Raises `InvalidInput`.
+
+    `token_ids` says whether inputs may be such.
+    """
     wanted = request.options
-    items = read_items(request.inputs, "inputs", most)
+    items = read_items(request.inputs, "inputs", most, token_ids)
     return Ask(
         spec.id,
         items,

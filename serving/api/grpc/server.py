@@ -10,11 +10,11 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+import serving.protos.embeddings_pb2 as pb
 from serving.api.grpc.health import Health
 from serving.api.grpc.servicer import Servicer
 from serving.api.settings import ApiSettings
 from serving.errors import InvalidConfig
-from serving.protos import embeddings_pb2 as pb
 from serving.protos.embeddings_pb2_grpc import add_EmbeddingsServiceServicer_to_server
 from serving.service import Service
 

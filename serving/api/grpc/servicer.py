@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 
+import serving.protos.embeddings_pb2 as pb
 from serving.api.grpc.ranking import classify, rerank
 from serving.api.grpc.reading import read_ask, read_types
 from serving.api.grpc.rpc import Context, Ended, Metadata, Rpcs, Said, metadata_of
@@ -17,7 +18,6 @@ from serving.api.models import find
 from serving.api.rendering import request_id
 from serving.api.settings import ApiSettings
 from serving.calls import Call
-from serving.protos import embeddings_pb2 as pb
 from serving.service import Service
 from serving.values import Ask
 
@@ -136,10 +136,7 @@ class Servicer:
     async def _count(
         self, request: pb.CountTokensRequest, call: Call
     ) -> Said[pb.CountTokensResponse]:
-        spec = find(self._service.catalog, request.model)
-        prepared = await self._service.prepare(
-            call, read_ask(spec, request, self._service.max_inputs)
-        )
+        prepared = await self._service.prepare(call, self._ask(request))
         usage = write_usage(prepared.usage)
         return Said(pb.CountTokensResponse(model=call.model, usage=usage, request_id=call.id))
 

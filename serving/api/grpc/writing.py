@@ -9,9 +9,9 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+import serving.protos.embeddings_pb2 as pb
 from serving.encodings import encoding
 from serving.models.spec import ModelSpec
-from serving.protos import embeddings_pb2 as pb
 from serving.values import Answer, Floats, Ragged, Sparse, Usage
 
 __all__ = ["write_embeddings", "write_model", "write_usage", "write_vector"]

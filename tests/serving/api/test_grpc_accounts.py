@@ -18,10 +18,10 @@ from serving.engines import Engine
 from serving.errors import InvalidInput, Overloaded, PolyvecError, Refused, Unavailable
 from serving.protos import embeddings_pb2 as pb
 from serving.protos.embeddings_pb2_grpc import EmbeddingsServiceStub
+from tests.bank import Bank
 from tests.services import HashEngine, StuckEngine, service, toy
 from tests.serving.api.grpcs import details as details_of
 from tests.serving.api.grpcs import embed, inputs, stub, trailers
-from tests.serving.test_accounts import Bank
 
 TOKENS = 3  # of one character
 

@@ -11,10 +11,10 @@ import pytest
 
 from serving.api.grpc.streaming import answers
 from serving.protos import embeddings_pb2 as pb
+from tests.bank import Bank
 from tests.services import HashEngine, StuckEngine, service, toy
 from tests.serving.api.grpcs import details, embed, stub
 from tests.serving.api.test_grpc_accounts import TOKENS, ended, key
-from tests.serving.test_accounts import Bank
 
 
 async def asked(*requests: pb.EmbedRequest, **more: str) -> AsyncIterator[pb.EmbedStreamRequest]:
@@ -50,8 +50,9 @@ async def test_one_bad_message_does_not_end_the_stream() -> None:
 async def test_a_stream_without_a_key_ends_at_once(tmp_path: Path) -> None:
     made = Bank(tmp_path, HashEngine(8), False)
     async with stub(made.service) as rpc:
+        stream = rpc.EmbedStream()  # nothing is sent: grpc.aio hides the code behind a failed write
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            [one async for one in rpc.EmbedStream(asked(embed("a"), embed("b")))]
+            await stream.read()
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert details(refused.value)["ErrorInfo"].reason == "AUTH_MISSING_API_KEY"
     assert ended(made) == {("grpc/EmbedStream", "401"): 1}

@@ -26,8 +26,8 @@ from serving.errors import (
 )
 from serving.service import Service
 from serving.values import Ask, Floats, Fused, Image, Pdf, Prepared, Text, Usage, Vectors
+from tests.bank import Bank
 from tests.services import MODEL, HashEngine, StuckEngine, able, call, minilm, service, toy
-from tests.serving.test_accounts import Bank
 
 Wire = Callable[[Service], Awaitable[str]]
 

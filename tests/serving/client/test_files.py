@@ -22,8 +22,8 @@ from serving.client.rows import Rows
 from serving.errors import InvalidConfig, InvalidInput, Unavailable
 from serving.service import Service
 from serving.values import Floats, Prepared, Vectors
+from tests.bank import Bank
 from tests.services import HashEngine, listening, service, toy
-from tests.serving.test_accounts import Bank
 
 TEXTS = [f"text {number}" for number in range(20)]
 
