@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench bench-gpu load observe chart clean
+.PHONY: help serve test check clients bench bench-gpu load observe chart clean
 
 help: ## show these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ check: ## what pre-commit runs: ruff, mypy, the house tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/house
+
+clients: ## install every client that a dialect is for, then run them all against the service
+	@$(PYTHON) deployments/install.py test clients
+	@if command -v npm > /dev/null; then npm install --silent --no-package-lock --prefix tests/clients/node; fi
+	$(BIN)/python -m pytest tests/clients $(ARGS)
 
 bench: ## measure a running server, in texts per server-CPU-second (URL=..., ARGS="--raw --vs ...")
 	@$(PYTHON) deployments/install.py test

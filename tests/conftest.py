@@ -28,9 +28,25 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `gpu` on a machine without one."""
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="this machine has no GPU"))
+    """Skip the tests marked `gpu` on a machine without one; share out the rest among processes.
+
+    A file is one process's, for the sake of its fixtures, and so are all tests on the shared Ray
+    node, and all on shared vLLM engines. Those two come first, because they take longest.
+    """
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="this machine has no GPU"))
+    groups = {item: _group(item) for item in items}
+    items.sort(key=lambda item: _FIRST.index(groups[item]) if groups[item] in _FIRST else 9)
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+_FIRST = ("vllm", "ray")
+
+
+def _group(item: pytest.Item) -> str:
+    if item.get_closest_marker("ray"):
+        return "ray"
+    return "vllm" if "vllm" in item.nodeid else str(item.path)

@@ -30,7 +30,7 @@ __all__ = ["cold_app"]
 
 _DOCS = Path(__file__).with_name("docs.html")
 _TAGS = [
-    {"name": "Embeddings", "description": "Vectors, for Jina's and OpenAI's clients."},
+    {"name": "Embeddings", "description": "Vectors and scores, for the clients of many APIs."},
     {"name": "Models", "description": "What is served."},
     {"name": "Usage", "description": "What was used, and what it costs."},
     {"name": "Probes", "description": "For orchestrators and uptime checks."},
@@ -48,7 +48,7 @@ def cold_app(
     app = FastAPI(
         title="Polyvec",
         version=__version__,
-        summary="Embeddings on your own machines, for unchanged Jina and OpenAI clients.",
+        summary="Embeddings on your own machines, for unchanged clients of many APIs.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
         docs_url=None,

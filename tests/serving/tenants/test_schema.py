@@ -120,7 +120,7 @@ BACKWARDS = {"not_before": "2027-01-01", "expires": "2026-01-01"}
             file_of({"a": {"keys": [KEY]}, "b": {"keys": [KEY]}}),
             "tenants.b.keys: a has a key .* already",
         ),
-        (file_of({"a": {"keys": [{**KEY, "hash": "x"}]}}), "tenants.a.keys.0: hash is not one"),
+        (file_of({"a": {"keys": [{"id": "aaaaaaaaaa", "hash": "x"}]}}), "keys.0: hash is not one"),
         (
             file_of({"a": {"keys": [{**KEY, **BACKWARDS}]}}),
             "tenants.a.keys.0: expires is not after not_before",
