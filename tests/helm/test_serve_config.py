@@ -24,6 +24,7 @@ LOCAL_ONLY = {
     "POLYVEC_BIND": "a pod is reached by the others",
     "POLYVEC_FRONT": "a pod's door is Serve's own",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "loopback",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "loopback",
     "RAY_AUTH_MODE": "ray.authMode; KubeRay sets it for tokens",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "an idle laptop's saving",
     "REPORTER_UPDATE_INTERVAL_MS": "an idle laptop's saving",

@@ -161,6 +161,7 @@ polyvec/model: {{ . }}
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
 - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "67108864"}
+- {name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE, value: "134217728"}
 - {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ $values.serve.maxRequestSeconds | quote }}}
 - {name: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S, value: {{ add $values.serve.maxRequestSeconds 10 | quote }}}
 {{- if eq (dig "component" "" (.group | default dict)) "gateway" }}
