@@ -3,6 +3,7 @@
 PYTHON ?= python3
 URL ?= http://127.0.0.1:8000
 ARGS ?=
+PROCESSES ?= 2
 BIN := .venv/bin
 
 MAKEFLAGS += --no-print-directory
@@ -21,7 +22,7 @@ test: ## install what is needed, then lint, type-check and run every test (ARGS=
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
 
 check: ## what pre-commit runs: ruff, mypy, the house tests
 	@$(PYTHON) deployments/install.py test
@@ -45,7 +46,7 @@ bench-gpu: ## measure the vLLM engine on this machine's GPU (ARGS="--rounds 5")
 
 load: ## put simulated users on a running server (URL=..., ARGS="-u 64 -t 1m")
 	@$(PYTHON) deployments/install.py load
-	@exec $(BIN)/locust -f loadtests/locustfile.py --headless -u 32 -r 8 -t 30s --only-summary --host $(URL) $(ARGS)
+	@exec $(BIN)/locust -f loadtests/locustfile.py --headless -u 32 -r 8 -t 30s --only-summary --report build/load.html --host $(URL) $(ARGS)
 
 observe: ## run Prometheus with our rules against a running server (URL=..., ARGS="--port 9091")
 	@$(PYTHON) deployments/install.py

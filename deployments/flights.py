@@ -52,6 +52,7 @@ PackedPrepared: TypeAlias = tuple[
     float,
     _MorePrepared | None,
     Carrier | None,
+    str,
 ]
 PackedVectors: TypeAlias = tuple[bytes, int, float, float, _MoreVectors | None]
 
@@ -76,14 +77,14 @@ def pack_prepared(
         deadline - time.monotonic(),
         None if plain and not prepared.pixels else _more_prepared(prepared),
         carrier,
+        prepared.tenant,
     )
 
 
 def unpack_prepared(packed: PackedPrepared) -> tuple[Prepared, float, Carrier | None]:
     """What was packed, its deadline as a `time.monotonic()` here, and whose it is."""
-    ids, lengths, dimensions, normalized, adapter, skip, service_class, left_s, more, carrier = (
-        packed
-    )
+    ids, lengths, dimensions, normalized, adapter, skip, service_class = packed[:7]
+    left_s, more, carrier, tenant = packed[7:]
     spans = None
     pixels: tuple[Pixels, ...] = ()
     if more is None:
@@ -103,6 +104,7 @@ def unpack_prepared(packed: PackedPrepared) -> tuple[Prepared, float, Carrier | 
         service_class=service_class,
         spans=spans,
         pixels=pixels,
+        tenant=tenant,
     )
     return prepared, time.monotonic() + left_s, carrier
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ray.serve.context import _get_global_client
@@ -19,11 +20,15 @@ from deployments.loopback import FRONT, bind_as_asked, refuse_open_door
 from deployments.measuring import finish, node_metrics, observing, telemetry_of
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, TaskEngines
 from serving.api.app import ApiSettings, create_app
+from serving.api.batch_lines import reader
+from serving.api.batches import mount_batches
 from serving.api.grpc.health import Health
 from serving.api.grpc.servicer import Servicer
+from serving.batches.desk import Batches
 from serving.engines import Engine, open_engine
 from serving.errors import Unavailable
 from serving.limits.gate import Gate
+from serving.media.fetching import Fetched
 from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
 from serving.preparing import Preparer, open_preparer
@@ -101,6 +106,7 @@ def _engine(
             telemetry=telemetry,
             model=spec.id,
             sleeps=model.replicas.min == 0,
+            adapters=spec.loadable,
         )
         for task, handle in handles.items()
     }
@@ -138,7 +144,15 @@ class Gateway(GrpcIngress):
             accept_token_ids=config.gateway.accept_token_ids,
         )
         scrape = node_metrics if config.metrics.enabled else None
-        self._app = create_app(self._service, settings, scrape)
+        self._batches = _batches(config, self._service)
+        mounts = []
+        if self._batches is not None:
+            source = Fetched(config.media.options()) if config.media.fetch else None
+            self._batches.start()
+            mounts.append(
+                partial(mount_batches, batches=self._batches, settings=settings, source=source)
+            )
+        self._app = create_app(self._service, settings, scrape, mounts)
         self._servicer = Servicer(self._service, settings)
         self._health = Health(self._service, settings.probe_timeout_s)
 
@@ -150,6 +164,8 @@ class Gateway(GrpcIngress):
         self._service.stop_taking()
         try:
             async with asyncio.timeout(timeout_s):
+                if self._batches is not None:
+                    await self._batches.stop(timeout_s)
                 while self._service.under_way:  # noqa: ASYNC110 - the last request tells nobody
                     await asyncio.sleep(_DRAIN_POLL_S)
         except TimeoutError:
@@ -172,9 +188,21 @@ class Gateway(GrpcIngress):
 
     async def __del__(self) -> None:
         service = getattr(self, "_service", None)
+        batches = getattr(self, "_batches", None)
+        if batches is not None:
+            await batches.close()
         if service is not None:
             await service.close()
             await finish(self._telemetry)
+
+
+def _batches(config: AppConfig, service: Service) -> Batches | None:
+    if not config.takes_batches:
+        return None
+    options = config.batches.options(config.limits)
+    return Batches(
+        service, service.accounts, reader(service, config.gateway.accept_token_ids), options
+    )
 
 
 def _doors() -> list[str]:

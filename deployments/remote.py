@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, TypeAlias
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
@@ -15,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.coalesce import Coalescer, Flight, Lane
 from deployments.flights import PackedVectors, pack_prepared, unpack_vectors
 from deployments.pixels import PixelsLost, prepared_again, with_remedy
+from deployments.suspects import Suspects
 from serving.engines import Engine
 from serving.errors import Overloaded, PolyvecError, Unavailable
 from serving.preparing import Preparer
@@ -26,7 +29,6 @@ __all__ = ["RemoteEngine", "RemotePreparer", "SplitPreparer", "TaskEngines", "tr
 
 log = logging.getLogger("polyvec.remote")
 
-T = TypeVar("T")
 _Asked: TypeAlias = tuple[Prepared, float, Carrier | None]
 _Wanted: TypeAlias = tuple[Job, Carrier | None]
 
@@ -57,15 +59,6 @@ def translated(error: BaseException) -> PolyvecError:
     return PolyvecError("an internal error; the server's log has the details")
 
 
-async def _retrying(call: Callable[[], Awaitable[T]]) -> T:
-    """`call()`, once more where its replica died: embedding is idempotent, Serve never retries."""
-    try:
-        return await call()
-    except RayActorError as died:
-        log.warning("a replica died under a call, which is sent again: %s", type(died).__name__)
-    return await call()
-
-
 class _Hop:
     """A method of a deployment: by value when the payload is small, else by the object store."""
 
@@ -78,9 +71,14 @@ class _Hop:
         )
         self._large = handle.options(method_name=method, _by_reference=True)
 
-    async def __call__(self, size: int, *args: object) -> Any:
-        """The method's result; a cancelled caller cancels the call."""
+    async def __call__(self, size: int, *args: object, adapter: str | None = None) -> Any:
+        """The method's result; a cancelled caller cancels the call.
+
+        Replicas that said they have `adapter` are preferred.
+        """
         handle = self._small if size < _BY_VALUE_BYTES else self._large
+        if adapter is not None:
+            handle = handle.options(multiplexed_model_id=adapter)
         response: Any = handle.remote(*args)
         try:
             return await response
@@ -97,7 +95,8 @@ class RemoteEngine:
     """`Engine`, in a replica group. `width` is the bytes of a full vector, `row` of a token's.
 
     `model` is the public id for which `telemetry` is told of hops. A group that `sleeps` may have
-    no replica, and to ask it how it is would start one.
+    no replica, and to ask it how it is would start one. What wants one of `adapters` goes where
+    that is loaded, and elsewhere only where those replicas are full.
     """
 
     def __init__(
@@ -110,18 +109,24 @@ class RemoteEngine:
         telemetry: Telemetry = SILENT,
         model: str = "",
         sleeps: bool = False,
+        adapters: Collection[str] = (),
     ) -> None:
         self._sleeps = sleeps
+        self._adapters = frozenset(adapters)
         self._handle, self._width, self._row = handle, width, row
         self._embed = _Hop(handle, "embed")
         self._check = handle.options(method_name="check", _by_reference=False)
         self._name = f"{os.getpid()}-{id(self):x}"
+        self._alone = count()
+        self._suspects: Suspects[_Asked, Vectors] = Suspects(
+            lambda items: self._hop(items, f"alone-{next(self._alone)}"), _mark
+        )
         self._drops: set[asyncio.Task[None]] = set()
         self._coalesced: Coalescer[_Asked, Vectors] = Coalescer(
             self._send,
             lane,
             weigh=lambda item: int(item[0].ids.size),
-            kind=lambda item: "images" if item[0].pixels else item[0].service_class,
+            kind=self._kind,
             drop=self._drop,
             left=telemetry.series(metrics.CALLS_PER_HOP).bind("embed", model),
         )
@@ -130,13 +135,14 @@ class RemoteEngine:
         """See `Engine.embed`; shares its hop with whoever calls at the same time."""
         carrier = carried()
         try:
-            return await self._coalesced((prepared, deadline, carrier))
+            return await self._embedded((prepared, deadline, carrier))
         except PixelsLost:
             again = await prepared_again(prepared)
             if again is None:
                 raise
         log.warning("a preprocessor died with a request's images, which are prepared again")
-        return await self._coalesced((again, deadline, carrier))
+        again = replace(again, tenant=prepared.tenant)
+        return await self._embedded((again, deadline, carrier))
 
     async def check(self) -> None:
         """See `Engine.check`; `Unavailable` too where no replica answers within two seconds."""
@@ -154,18 +160,39 @@ class RemoteEngine:
         """End the calls under way; the replicas are Serve's to stop."""
         await self._coalesced.close()
 
-    async def _send(self, flight: Flight[_Asked, Vectors]) -> Sequence[Vectors | BaseException]:
-        try:
-            return await _retrying(lambda: self._hop(flight))
-        except RayActorError as died:
-            raise translated(died) from None
+    async def _embedded(self, asked: _Asked) -> Vectors:
+        return await self._suspects.alone(asked) or await self._coalesced(asked)
 
-    async def _hop(self, flight: Flight[_Asked, Vectors]) -> Sequence[Vectors | BaseException]:
-        packed = [pack_prepared(*item) for item in flight.items]
-        size = sum(self._size(prepared) for prepared, _, _ in flight.items)
-        name = f"{self._name}-{flight.number}"
-        results: list[PackedVectors | PolyvecError] = await self._embed(size, name, packed)
+    async def _send(self, flight: Flight[_Asked, Vectors]) -> Sequence[Vectors | BaseException]:
+        first = self._hop(flight.items, str(flight.number))
+        return await self._suspects.outlive(flight.items, first)
+
+    async def _hop(self, items: Sequence[_Asked], name: str) -> Sequence[Vectors | BaseException]:
+        adapter = self._loadable(items[0])
+        results = await self._hop_to(items, name, adapter)
+        full = [at for at, result in enumerate(results) if isinstance(result, Overloaded)]
+        if adapter is not None and full:
+            again = await self._hop_to([items[at] for at in full], f"{name}-again", None)
+            for at, result in zip(full, again, strict=True):
+                results[at] = result
+        return results
+
+    async def _hop_to(
+        self, items: Sequence[_Asked], name: str, adapter: str | None
+    ) -> list[Vectors | BaseException]:
+        packed = [pack_prepared(*item) for item in items]
+        size = sum(self._size(prepared) for prepared, _, _ in items)
+        flight = f"{self._name}-{name}"
+        results: list[PackedVectors | PolyvecError]
+        results = await self._embed(size, flight, packed, adapter=adapter)
         return [r if isinstance(r, PolyvecError) else unpack_vectors(r) for r in results]
+
+    def _kind(self, item: _Asked) -> Hashable:
+        return "images" if item[0].pixels else item[0].service_class, self._loadable(item)
+
+    def _loadable(self, item: _Asked) -> str | None:
+        adapter = item[0].adapter
+        return adapter if adapter in self._adapters else None
 
     def _size(self, prepared: Prepared) -> int:
         """Bytes of the job and of its answer, whichever way they go."""
@@ -223,6 +250,9 @@ class RemotePreparer:
         model: str = "",
     ) -> None:
         self._prepare = _Hop(handle, "prepare")
+        self._suspects: Suspects[_Wanted, Prepared] = Suspects(
+            self._hop, lambda wanted: hash((wanted[0].model, wanted[0].items))
+        )
         # What has images flies alone, at once: no text waits for a download.
         self._coalesced: Coalescer[_Wanted, Prepared] = Coalescer(
             self._send,
@@ -233,19 +263,17 @@ class RemotePreparer:
 
     async def prepare(self, job: Job) -> Prepared:
         """See `Preparer.prepare`; shares its hop with whoever calls at the same time."""
-        prepared = await self._coalesced((job, carried()))
+        wanted = (job, carried())
+        prepared = await self._suspects.alone(wanted) or await self._coalesced(wanted)
         return with_remedy(prepared, lambda: self.prepare(job))
 
     async def _send(self, flight: Flight[_Wanted, Prepared]) -> Sequence[Prepared | BaseException]:
-        items = list(flight.items)
+        return await self._suspects.outlive(flight.items, self._hop(flight.items))
+
+    async def _hop(self, items: Sequence[_Wanted]) -> Sequence[Prepared | BaseException]:
         jobs = [job for job, _ in items]
         size = _BY_REFERENCE if any(map(_has_media, jobs)) else 4 * sum(map(_letters, jobs))
-        try:
-            results: list[Prepared | BaseException] = await _retrying(
-                lambda: self._prepare(size, items)
-            )
-        except RayActorError as died:
-            raise translated(died) from None
+        results: list[Prepared | BaseException] = await self._prepare(size, list(items))
         return results
 
 
@@ -259,6 +287,12 @@ class SplitPreparer:
         """See `Preparer.prepare`."""
         away = _has_media(job) or _letters(job) > _LONG_CHARACTERS
         return await (self._there if away else self._here).prepare(job)
+
+
+def _mark(asked: _Asked) -> int:
+    """The same for the same tokens; images are told apart by where they are."""
+    prepared = asked[0]
+    return hash((prepared.ids.tobytes(), prepared.adapter, *(id(p.array) for p in prepared.pixels)))
 
 
 def _has_media(job: Job) -> bool:

@@ -6,6 +6,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from ray import serve
+from ray.serve._private.common import RequestRoutingInfo
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
+
 from deployments.autoscaling import Load
 from deployments.flights import PackedPrepared, PackedVectors, pack_vectors, unpack_prepared
 from deployments.loopback import bind_as_asked
@@ -26,6 +31,19 @@ _GONE = PolyvecError("the caller has gone")
 log = logging.getLogger("polyvec.replica")
 
 
+def _tell_routers(adapters: Sequence[str]) -> None:
+    """Have Serve's routers prefer this replica for those: its own multiplexing is not used, since
+    that takes adapters from whoever uses them."""
+    try:
+        own = serve.get_replica_context().replica_id
+    except RayServeException:
+        return
+    found = RequestRoutingInfo(replica_id=own, multiplexed_model_ids=list(adapters))
+    client = _get_global_client()
+    assert client is not None  # it raises where there is none
+    client.record_request_routing_info(found)
+
+
 class Replica:
     """Loads the model of `entry` into `engine` and embeds until it is stopped."""
 
@@ -41,7 +59,7 @@ class Replica:
         self._telemetry = telemetry_of("replica", [spec.id], observing or Observing())
         self._ready = self._telemetry.series(metrics.MODEL_READY).bind(spec.id)
         self._traced: traces.Attributes = {"gen_ai.request.model": spec.id}
-        self._engine = open_engine(engine, spec, options, self._telemetry)
+        self._engine = open_engine(engine, spec, options, self._telemetry, _tell_routers)
         self._flights: dict[str, list[asyncio.Task[PackedVectors | PolyvecError]]] = {}
         self._load = Load()
 

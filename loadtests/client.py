@@ -6,9 +6,10 @@ import asyncio
 import base64
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ import orjson
 
 from loadtests.texts import texts
 
-__all__ = ["SCENARIOS", "Outcome", "Scenario", "Target", "drive", "percentile"]
+__all__ = ["SCENARIOS", "Connection", "Outcome", "Scenario", "Target", "drive", "percentile"]
 
 _GRACE_S = 60.0  # for what is still under way at the end of a round
 
@@ -66,10 +67,15 @@ class Target:
     def request(self, inputs: list[str], form: str) -> bytes:
         """One request, head and body, as it goes over the wire."""
         asked = inputs[0] if len(inputs) == 1 else inputs
-        body = orjson.dumps({"model": self.model, "input": asked, "encoding_format": form})
+        body = {"model": self.model, "input": asked, "encoding_format": form}
+        return self.whole(orjson.dumps(body))
+
+    def whole(self, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
+        """A request with that body, and further headers."""
         path = urlsplit(self.url).path.rstrip("/") or "/v1/embeddings"
-        key = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-        head = f"POST {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n{key}"
+        own = {"Authorization": f"Bearer {self.key}", **headers} if self.key else headers
+        told = "".join(f"{name}: {value}\r\n" for name, value in own.items())
+        head = f"POST {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n{told}"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
@@ -97,7 +103,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request under way."""
 
     def __init__(self) -> None:
@@ -107,31 +113,41 @@ class _Connection(asyncio.Protocol):
         self._answered: asyncio.Future[tuple[int, bytes]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: it is there."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass of it
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
+        """asyncio: more of it."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(ConnectionError(f"not HTTP: {error}"))
 
     def on_body(self, body: bytes) -> None:
+        """httptools: more of the body."""
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        """httptools: the end of an answer."""
         status, body = self._parser.get_status_code(), b"".join(self._body)
         self._body = []
         if self._answered is not None and not self._answered.done():
             self._answered.set_result((status, body))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: it is gone."""
         self._transport = None
         self._fail(exc or ConnectionError("closed by the server"))
 
     def _fail(self, error: Exception) -> None:
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(error)
+
+    @property
+    def open(self) -> bool:
+        """Whether the server has not hung up."""
+        return self._transport is not None
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Send, and wait for the status and the body of the answer."""
@@ -168,14 +184,14 @@ async def _client(
     target: Target, scenario: Scenario, supply: Iterator[str], until: float, outcome: Outcome
 ) -> None:
     loop = asyncio.get_running_loop()
-    connection: _Connection | None = None
+    connection: Connection | None = None
     first = True
     while time.perf_counter() < until:
         request = target.request(list(islice(supply, scenario.batch)), scenario.form)
         begun = time.perf_counter()
         try:
             if connection is None:
-                _, connection = await loop.create_connection(_Connection, target.host, target.port)
+                _, connection = await loop.create_connection(Connection, target.host, target.port)
                 begun = time.perf_counter()
             status, body = await connection.ask(request)
         except OSError as error:

@@ -58,6 +58,14 @@ class Accounts:
         """The tenant of a request, by its headers. Raises `MissingKey` or `InvalidKey`."""
         return self._tenants.identify(authorization, api_key)
 
+    def recall(self, tenant: str, key_id: str) -> Tenant:
+        """The tenant of a key that was shown before, as both are now. Raises `InvalidKey`."""
+        return self._tenants.recall(tenant, key_id)
+
+    def kept(self, since: float) -> bool:
+        """Whether what was answered by then, a `time.time()`, is billed though we are killed."""
+        return self._meter is None or self._meter.synced(since)
+
     def arrive(self, call: Call) -> None:
         """Raise the refusal that is known already, before anything is done for the call."""
         self._limiter.arrive(call.tenant.id, call.tenant.limits, call.model)

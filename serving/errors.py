@@ -27,6 +27,7 @@ PolyvecError                       500  INTERNAL_ERROR
 │   └── MethodNotAllowed           405  METHOD_NOT_ALLOWED
 ├── Unavailable                    503  SERVICE_UNAVAILABLE
 │   └── Overloaded                 503  SERVICE_OVERLOADED
+├── EngineCrashed                  500  INPUT_CRASHES_ENGINE  replicas die under it; not sent again
 ├── DeadlinePassed                 504  SERVICE_TIMEOUT
 ├── ModelUnavailable               500  MODEL_UNAVAILABLE    a checkpoint that cannot be had or read
 └── InvalidConfig                  500  CONFIG_INVALID       a configuration that cannot be served
@@ -45,6 +46,7 @@ __all__ = [
     "BrokenBody",
     "ConcurrencyExceeded",
     "DeadlinePassed",
+    "EngineCrashed",
     "Forbidden",
     "ImageLimitExceeded",
     "InputTooLarge",
@@ -294,6 +296,12 @@ class Overloaded(Unavailable):
     """`Overloaded(message, retry_after_s=1.0)`: a queue is full; nothing was taken."""
 
     code = "SERVICE_OVERLOADED"
+
+
+class EngineCrashed(PolyvecError):
+    """`EngineCrashed(message)`: replicas died under this request, which is not sent to any more."""
+
+    code = "INPUT_CRASHES_ENGINE"
 
 
 class DeadlinePassed(PolyvecError):

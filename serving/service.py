@@ -65,7 +65,10 @@ class Service:
             try:
                 async with asyncio.timeout(call.deadline - time.monotonic()):
                     started = time.perf_counter()
-                    prepared = [await served.preparer.prepare(job) for job in jobs]
+                    prepared = [
+                        replace(await served.preparer.prepare(job), tenant=call.tenant.id)
+                        for job in jobs
+                    ]
                     ready = time.perf_counter()
                     call.prepared(prepared)
                     with self._gate.tokens(call.usage.total_tokens):

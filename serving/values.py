@@ -196,7 +196,7 @@ class Prepared:
     to `tokens`; an image has as many placeholder ids as the model makes tokens of it. `skip` counts
     the leading tokens of every input (special and prompt tokens) that the model's pooling leaves
     out; 0 for nearly every model. `task` is the job's, for choosing a replica group; `adapter` what
-    the engine applies.
+    the engine applies; `tenant` the id of whose it is, to whom the queue is fair.
 
     `spans` is None where every input has one vector, pooled as the model's spec says. Else it is
     `[pieces, 4]` int32 of (vector, input, start, end), in ascending order of vector and none of
@@ -218,6 +218,7 @@ class Prepared:
     pixels: tuple[Pixels, ...] = ()
     tokens: tuple[tuple[str, ...], ...] | None = None
     special: frozenset[int] = frozenset()
+    tenant: str = ""
 
     @property
     def vectors(self) -> int:

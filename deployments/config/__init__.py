@@ -24,12 +24,19 @@ from deployments.config.accounts import (
     TracesConfig,
 )
 from deployments.config.models import ModelConfig, ModelReplicas, Replicas, TaskConfig
-from deployments.config.parts import GatewayConfig, LimitsConfig, MediaConfig, PreprocessorConfig
+from deployments.config.parts import (
+    BatchesConfig,
+    GatewayConfig,
+    LimitsConfig,
+    MediaConfig,
+    PreprocessorConfig,
+)
 from serving.errors import InvalidConfig
 from serving.models.catalog import DEFAULT
 
 __all__ = [
     "AppConfig",
+    "BatchesConfig",
     "GatewayConfig",
     "LimitsConfig",
     "MediaConfig",
@@ -57,6 +64,7 @@ class AppConfig(Frozen):
     )
     media: MediaConfig = Field(default_factory=MediaConfig, description="Images and documents.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="Bounds.")
+    batches: BatchesConfig = Field(default_factory=BatchesConfig, description="Batches.")
     tenants: str | None = Field(
         None, description="A YAML file of tenants; without it one local tenant, on loopback only."
     )
@@ -95,6 +103,13 @@ class AppConfig(Frozen):
         if self.ledger is None and (self.exports.cloudevents or self.exports.stripe):
             raise ValueError("exports: they need a ledger, and ledger is null")
         return self
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether there are batches: gateways that share no folder would not know each other's."""
+        if self.batches.enabled is None:
+            return self.gateways == 1 or self.batches.folder is not None
+        return self.batches.enabled
 
     @property
     def gateways(self) -> int:

@@ -8,12 +8,12 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from deployments.config._frozen import Frozen, one_of
-from serving.engines import ENGINES, DType, EngineOptions
+from serving.engines import ENGINES, AdapterOptions, DType, EngineOptions
 from serving.models.catalog import Entry, find
 from serving.models.families import FAMILIES
 from serving.models.spec import TaskSpec
 
-__all__ = ["ModelConfig", "ModelReplicas", "Replicas", "TaskConfig"]
+__all__ = ["AdaptersConfig", "ModelConfig", "ModelReplicas", "Replicas", "TaskConfig"]
 
 # The engine that hands options on to the library behind it.
 _TAKES_OPTIONS = "vllm"
@@ -48,11 +48,24 @@ class ModelReplicas(Replicas):
 
 
 class TaskConfig(Frozen):
-    """A task added to those of the checkpoint: a name on the wire and a prompt prefix."""
+    """A task added to those of the checkpoint: a name on the wire, a prompt prefix, a LoRA."""
 
     name: str = Field(min_length=1, description="The task's name on the wire.")
     prompt: str = Field("", description="Text put before every input.")
     aliases: tuple[str, ...] = Field((), description="Other names for the task.")
+    adapter: str | None = Field(
+        None,
+        min_length=1,
+        description="A LoRA in PEFT's layout: a directory, a hub id, or a URL (`s3://…`).",
+    )
+
+
+class AdaptersConfig(Frozen):
+    """Adapters of `extra_tasks` that come and go; without this section all of them stay."""
+
+    resident: int = Field(ge=1, description="How many a replica has at once.")
+    loads_per_minute: int = Field(60, ge=1, description="How many it loads; others wait.")
+    rank: int = Field(64, ge=1, description="The largest rank of them.")
 
 
 class ModelConfig(Frozen):
@@ -86,6 +99,10 @@ class ModelConfig(Frozen):
         None, description="Matryoshka sizes, where the checkpoint names none."
     )
     extra_tasks: tuple[TaskConfig, ...] = Field((), description="Tasks the checkpoint lacks.")
+    adapters: AdaptersConfig | None = Field(
+        None,
+        description="Adapters of `extra_tasks` loaded when asked for, instead of at the start.",
+    )
     batch_tokens: int | None = Field(None, ge=1, description="Tokens of a batch, padding included.")
     queue_tokens: int | None = Field(None, ge=1, description="Tokens that may wait in a replica.")
     max_pixels: int | None = Field(None, ge=1, description="Larger images are made smaller.")
@@ -110,6 +127,16 @@ class ModelConfig(Frozen):
     def _has_source(self) -> ModelConfig:
         if self.source is None and find(self.id) is None:
             raise ValueError(f"{self.id!r} is not a known model, so it needs a source")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_come_and_go(self) -> ModelConfig:
+        if self.adapters is None:
+            return self
+        if not any(task.adapter for task in self.extra_tasks):
+            raise ValueError("adapters is for extra_tasks with an adapter, and there are none")
+        if self.placement == "per_task":
+            raise ValueError("adapters that come and go need placement: shared")
         return self
 
     @model_validator(mode="after")
@@ -139,6 +166,8 @@ class ModelConfig(Frozen):
             extra_tasks=(*base.extra_tasks, *tasks),
             max_pixels=self.max_pixels or base.max_pixels,
             image_token_multiplier=self.image_token_multiplier or base.image_token_multiplier,
+            adapters=tuple((t.name, t.adapter) for t in self.extra_tasks if t.adapter),
+            on_demand=self.adapters is not None,
         )
 
     @property
@@ -156,5 +185,6 @@ class ModelConfig(Frozen):
             batch_tokens=self.batch_tokens,
             queue_tokens=self.queue_tokens,
             threads=max(1, int(self.cpus_per_replica)),
+            adapters=AdapterOptions(**self.adapters.model_dump()) if self.adapters else None,
             extra=extra,
         )

@@ -8,9 +8,17 @@ from pydantic import Field
 
 from deployments.config._frozen import Frozen
 from deployments.config.models import Replicas
+from serving.batches.batch import BatchOptions
 from serving.media import MediaOptions
 
-__all__ = ["AwakeReplicas", "GatewayConfig", "LimitsConfig", "MediaConfig", "PreprocessorConfig"]
+__all__ = [
+    "AwakeReplicas",
+    "BatchesConfig",
+    "GatewayConfig",
+    "LimitsConfig",
+    "MediaConfig",
+    "PreprocessorConfig",
+]
 
 
 class AwakeReplicas(Replicas):
@@ -83,3 +91,36 @@ class LimitsConfig(Frozen):
     inputs: int = Field(2048, ge=1, description="Inputs of one request.")
     requests: int = Field(1024, ge=1, description="Requests under way.")
     tokens: int = Field(2**20, ge=1, description="Tokens under way.")
+
+
+class BatchesConfig(Frozen):
+    """Batches of lines, worked on by every gateway: `serving.batches`."""
+
+    enabled: bool | None = Field(
+        None,
+        description="Whether batches are taken; by default where there is one gateway or a folder.",
+    )
+    folder: str | None = Field(
+        None,
+        description="A folder on a volume that every gateway has, with POSIX locks; by default one "
+        "of the machine's state folder.",
+    )
+    window_s: float = Field(86_400, gt=0, description="Seconds in which a batch must be done.")
+    keep_s: float = Field(86_400, gt=0, description="Seconds for which its results are kept.")
+    lines: int = Field(50_000, ge=1, description="Lines of a batch.")
+    file_bytes: int = Field(2**30, ge=1024, description="Bytes of its file.")
+    per_tenant: int = Field(16, ge=1, description="Unfinished batches of a tenant.")
+    at_once: int = Field(2, ge=1, description="Batches that a gateway works on at a time.")
+    requests: int = Field(4, ge=1, description="Requests of each that are under way.")
+    piece_lines: int = Field(32, ge=1, description="Lines of such a request.")
+    lease_s: float = Field(30, ge=3, description="Seconds until another takes a dead one's work.")
+
+    def options(self, limits: LimitsConfig) -> BatchOptions:
+        """What the batches are told."""
+        said = self.model_dump(exclude={"enabled", "folder"})
+        return BatchOptions(
+            folder=self.folder or "",
+            line_bytes=limits.body_bytes,
+            request_timeout_s=limits.request_timeout_s,
+            **said,
+        )

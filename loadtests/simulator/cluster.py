@@ -1,10 +1,11 @@
 """Replicas as a fluid: a shared queue, batches, start-up, bounds, and what they report.
 
 What is modelled: a batch takes `overhead_s` and then its tokens at a constant pace, so a replica
-with little to do is slow; waiting tokens are bounded and the rest is refused; interactive tokens go
-first except for one batch in `serving.batching.BULK_EVERY`; a replica takes `start_s` to start and
-costs from its order on; the policy hears of it all `report_s` late. What is not: the router (every
-replica has an equal share of the queue), lengths, failures, clients that come back.
+with little to do is slow; as much of each class waits as `serving.batching.most` lets, and the rest
+is refused; interactive tokens go first except for one batch in `serving.batching.BULK_EVERY`; a
+replica takes `start_s` to start and costs from its order on; the policy hears of it all `report_s`
+late. What is not: the router (every replica has an equal share of the queue), lengths, failures,
+clients that come back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from loadtests.simulator.traces import Array, Traffic
-from serving.batching import BULK_EVERY
+from serving.batching import BULK_EVERY, most
+from serving.values import ServiceClass
 
 __all__ = ["Cluster", "Counters", "Lane", "Machine", "Policy", "Run", "simulate"]
 
@@ -197,12 +199,15 @@ def _flow(
     offered_i, offered_b = float(interactive.offered[step]), float(bulk.offered[step])
     bound = max(n * machine.queue_tokens, machine.held_tokens)
     capacity = n * machine.tokens_per_s * step_s
-    offered = offered_i + offered_b
     # What is served within the step never waits, so it needs no room.
-    room = bound + capacity - interactive.waiting - bulk.waiting
-    taken = min(1.0, max(0.0, room) / offered) if offered else 1.0
-    interactive.arrive(step, taken * offered_i)
-    bulk.arrive(step, taken * offered_b)
+    waiting: dict[ServiceClass, float]
+    waiting = {"interactive": interactive.waiting, "bulk": bulk.waiting}
+    room = most("interactive", bound, waiting) + capacity - interactive.waiting
+    interactive.arrive(step, min(offered_i, max(0.0, room)))
+    spare = max(capacity / BULK_EVERY, capacity - interactive.waiting)
+    waiting["interactive"] = interactive.waiting
+    room = most("bulk", bound, waiting) + spare - bulk.waiting
+    bulk.arrive(step, min(offered_b, max(0.0, room)))
     if interactive.waiting + bulk.waiting <= capacity:
         served_i, served_b = interactive.waiting, bulk.waiting
     else:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.accounts import Accounts
 from serving.api import dialects
-from serving.api.cold import cold_app
+from serving.api.cold import Mount, cold_app
 from serving.api.exchange import Exchange
 from serving.api.metrics import Scrape
 from serving.api.rendering import (
@@ -123,15 +124,21 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-def create_app(service: Service, settings: ApiSettings, scrape: Scrape | None = None) -> App:
+def create_app(
+    service: Service,
+    settings: ApiSettings,
+    scrape: Scrape | None = None,
+    mounts: Sequence[Mount] = (),
+) -> App:
     """The app that serves `service`, with every dialect of the folder.
 
-    `scrape` gives what `/metrics` shows; without it, the service's own telemetry does.
+    `scrape` gives what `/metrics` shows; without it, the service's own telemetry does. `mounts` add
+    routes that not every service has.
     """
     ends, accounts = grouped(dialects.routes()), service.accounts
     hot: dict[tuple[str, str], ASGIApp] = {
         end: Exchange(verb(some, service, settings.accept_token_ids), end[1], accounts, settings)
         for end, some in ends.items()
     }
-    cold = cold_app(service, settings, ends, hot, scrape)
+    cold = cold_app(service, settings, ends, hot, scrape, mounts)
     return App(cold, hot, accounts, settings)

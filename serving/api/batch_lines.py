@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from serving.api.dialects.jina import NAMES, read
-from serving.api.embedding import cuts
-from serving.api.fields import refuse
+from serving.api.dialects.jina import NAMES, ask, read
 from serving.api.models import find
 from serving.api.vectors import write_list
 from serving.batches.lines import Reader, Reading
 from serving.service import Service
-from serving.values import Ask
 
 __all__ = ["OPTIONS", "reader"]
 
@@ -20,23 +17,13 @@ OPTIONS = frozenset(name for field, names in NAMES.items() if field != "input" f
 """What a batch may say for all of its lines."""
 
 
-def reader(service: Service) -> Reader:
-    """How the batches of that service read their lines."""
-    return partial(_read, service)
+def reader(service: Service, token_ids: bool = False) -> Reader:
+    """How the batches of that service read their lines, whose inputs may be `token_ids`."""
+    return partial(_read, service, token_ids)
 
 
-def _read(service: Service, body: Mapping[str, object]) -> Reading:
-    wanted = read(body, service.max_inputs)
-    spec, options = find(service.catalog, wanted.model), wanted.options
-    refuse(wanted.refusals, spec.id)
-    ask = Ask(
-        spec.id,
-        wanted.items,
-        options.task,
-        options.role,
-        options.output,
-        cuts(spec, options.truncate_to) or options.truncate,
-        options.late_chunking,
-        options.max_pixels,
-    )
-    return Reading(ask, lambda answer: write_list(spec.id, answer, wanted.types))
+def _read(service: Service, token_ids: bool, body: Mapping[str, object]) -> Reading:
+    wanted = read(body, service.max_inputs, token_ids)
+    spec = find(service.catalog, wanted.model)
+    write = partial(write_list, spec.id, types=wanted.types)
+    return Reading(ask(wanted, spec), write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -97,7 +98,7 @@ class _Routes:
     async def listed(self, request: Request) -> Response:
         """The batches of the caller's tenant, the newest first."""
         word = request.query_params.get("limit", str(_LISTED))
-        if not (word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= _MOST_LISTED):
+        if not (re.fullmatch("[0-9]{1,3}", word) and 1 <= int(word) <= _MOST_LISTED):
             raise InvalidInput(f"limit must be a whole number from 1 to {_MOST_LISTED}", "limit")
         found = await self._batches.listed(_tenant(request), int(word))
         return JSONResponse([_status(request, batch) for batch in found])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -26,11 +26,15 @@ from serving.api.usage import mount_usage
 from serving.errors import MethodNotAllowed, PolyvecError, Refused, ResourceNotFound
 from serving.service import Service
 
-__all__ = ["cold_app"]
+__all__ = ["Mount", "cold_app"]
+
+Mount: TypeAlias = Callable[[FastAPI], None]
+"""What adds routes to the app."""
 
 _DOCS = Path(__file__).with_name("docs.html")
 _TAGS = [
     {"name": "Embeddings", "description": "Vectors and scores, for the clients of many APIs."},
+    {"name": "Batches", "description": "Files of lines, embedded when there is time."},
     {"name": "Models", "description": "What is served."},
     {"name": "Usage", "description": "What was used, and what it costs."},
     {"name": "Probes", "description": "For orchestrators and uptime checks."},
@@ -43,6 +47,7 @@ def cold_app(
     ends: Ends,
     hot: Mapping[tuple[str, str], ASGIApp],
     scrape: Scrape | None,
+    mounts: Sequence[Mount] = (),
 ) -> FastAPI:
     """The FastAPI app, which has every route: those in `hot` it only describes and hands on."""
     app = FastAPI(
@@ -62,6 +67,8 @@ def cold_app(
     mount_probes(app, service, settings.probe_timeout_s)
     mount_metrics(app, service.accounts.telemetry, scrape)
     mount_usage(app, service.accounts)
+    for mount in mounts:
+        mount(app)
     _mount_documents(app, ends)
     for kind in (HTTPException, PolyvecError, Exception):
         app.add_exception_handler(kind, _failed)

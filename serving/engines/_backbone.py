@@ -25,12 +25,12 @@ from transformers.utils import logging as chatter
 from serving.engines._faults import first_line
 from serving.engines._vision import Placed, embedded
 from serving.errors import ModelUnavailable
-from serving.models.spec import ModelSpec, Vision
+from serving.models.spec import Adapter, ModelSpec, Vision
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import AdapterMetrics
 
 if TYPE_CHECKING:
-    from serving.engines._peft import Rows
+    from serving.engines._peft import Loras
 
 __all__ = ["Transformer", "load"]
 
@@ -69,13 +69,15 @@ def load(
         message = f"{spec.id} cannot be loaded: {folder} lacks {len(missing)} of its weights"
         raise ModelUnavailable(f"{message}, {missing[0]} among them")
     nn.Module.to(model.eval().requires_grad_(False), device)
-    rows: Rows | None = None
-    if spec.adapters:
-        from serving.engines._peft import attach  # here, because it takes a second
+    loras: Loras | None = None
+    if spec.adapters or spec.loadable:
+        from serving.engines._peft import Loras  # here, because it takes a second
 
-        rows = attach(model, spec.adapters, AdapterMetrics(telemetry, spec.id))
+        loras = Loras(model, AdapterMetrics(telemetry, spec.id))
+        for adapter in spec.adapters:
+            loras.exchange(None, adapter)
     try:
-        return Transformer(model, rows, spec.vision)
+        return Transformer(model, loras, spec.vision)
     except Exception as error:
         raise ModelUnavailable(f"{spec.id} cannot be run: {first_line(error)}") from None
 
@@ -83,10 +85,10 @@ def load(
 class Transformer:
     """A model run by transformers, with its adapters and its images."""
 
-    def __init__(self, model: PreTrainedModel, rows: Rows | None, vision: Vision | None) -> None:
+    def __init__(self, model: PreTrainedModel, loras: Loras | None, vision: Vision | None) -> None:
         self.pad = _pad_token(model.config)
         self._model = model
-        self._rows = rows
+        self._loras = loras
         self._vision = vision
         takes = inspect.signature(model.forward).parameters
         self._always: dict[str, object] = {"use_cache": False} if "use_cache" in takes else {}
@@ -122,9 +124,14 @@ class Transformer:
         projected: Tensor = self._model.get_submodule(_PROJECTOR)(states)
         return projected
 
+    def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """See `Loras.exchange`."""
+        assert self._loras is not None
+        self._loras.exchange(gone, come)
+
     def _choose(self, rows: int, adapters: Sequence[str | None]) -> None:
-        if self._rows is not None:
-            self._rows.choose(adapters or [None] * rows)
+        if self._loras is not None:
+            self._loras.choose(adapters or [None] * rows)
 
     def _mask_matters(self) -> bool:
         """Whether unpadded inputs come out different without a mask: then it is always given."""

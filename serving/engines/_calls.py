@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,7 +18,21 @@ from serving.values import Floats, Ints, Output, Pixels, Prepared, Ragged, Spars
 from serving.vectors.matryoshka import shorten
 from serving.vectors.spans import add_sums, means, of_inputs
 
-__all__ = ["Call", "Input", "Part", "Rest", "Results", "Wanted", "admitted", "late", "shaped"]
+__all__ = [
+    "Call",
+    "Input",
+    "Part",
+    "Rest",
+    "Results",
+    "Settled",
+    "Wanted",
+    "admitted",
+    "deliver",
+    "late",
+    "send",
+    "settle",
+    "shaped",
+]
 
 
 class Wanted(NamedTuple):
@@ -145,6 +161,10 @@ class Call:
         return Vectors(array, self.queue_s, infer_s, *self.rest.beside(spec))
 
 
+Settled: TypeAlias = tuple[Call, Vectors | PolyvecError]
+"""A caller and its answer."""
+
+
 def admitted(spec: ModelSpec, adapters: frozenset[str], prepared: Prepared) -> list[int]:
     """The lengths of a job's inputs, once it is one that an engine of that model can run."""
     adapter, output = prepared.adapter, prepared.output
@@ -175,6 +195,38 @@ def shaped(spec: ModelSpec, array: Floats, output: Output) -> Floats:
     if output.dimensions is None and (spec.normalize or not output.normalized):
         return array
     return shorten(array, output.dimensions, output.normalized)
+
+
+def send(settled: Sequence[Settled]) -> None:
+    """Give callers their answers, each in its own event loop. From any thread."""
+    loops: dict[asyncio.AbstractEventLoop, list[Settled]] = {}
+    for call, answer in settled:
+        loops.setdefault(call.loop, []).append((call, answer))
+    for loop, answers in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: its callers have gone
+            loop.call_soon_threadsafe(partial(deliver, answers))
+
+
+def deliver(settled: Sequence[Settled]) -> None:
+    """Give callers their answers, in their event loop."""
+    for call, answer in settled:
+        if call.future.done():
+            continue
+        if isinstance(answer, PolyvecError):
+            call.future.set_exception(answer)
+        else:
+            call.future.set_result(answer)
+
+
+def settle(future: asyncio.Future[None], error: Exception | None = None) -> None:
+    """End a wait in its own event loop, well or badly. From any thread."""
+
+    def end() -> None:
+        if not future.done():
+            future.set_result(None) if error is None else future.set_exception(error)
+
+    with suppress(RuntimeError):  # the loop is closed
+        future.get_loop().call_soon_threadsafe(end)
 
 
 def late() -> DeadlinePassed:

@@ -20,7 +20,7 @@ from serving.engines._pooling import Extent, head, pool
 from serving.engines._threaded import Broken, OutOfMemory
 from serving.engines._tokens import multi_vectors, span_sums, sparse_weights
 from serving.engines._vision import Placed
-from serving.models.spec import ModelSpec
+from serving.models.spec import Adapter, ModelSpec
 from serving.operators import declare
 from serving.telemetry import SILENT, Telemetry
 from serving.values import Floats, Ints
@@ -62,6 +62,11 @@ class Network:
     def finish(self, means: Floats) -> Floats:
         """See `Compute`."""
         return self._run(lambda: self._vectors(torch.from_numpy(means).to(self._device)))
+
+    def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """See `Compute`."""
+        assert not isinstance(self._backbone, _bert.Encoder)
+        self._run(partial(self._backbone.exchange, gone, come))
 
     def _run(self, work: Callable[[], T]) -> T:
         try:
@@ -159,7 +164,7 @@ def _backbone(
 ) -> _bert.Encoder | Transformer:
     """The encoder of our own where the checkpoint is of its kind, else transformers' model."""
     projects = spec.multi is not None and spec.multi.head is None
-    if not spec.adapters and not projects:
+    if not (spec.adapters or spec.loadable or projects):
         encoder = _bert.load(Path(spec.path) / spec.transformer, dtype, device)
         if encoder is not None:
             return encoder

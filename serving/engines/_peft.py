@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from serving.errors import ModelUnavailable
 from serving.models.spec import Adapter
 from serving.telemetry.engines import AdapterMetrics
 
-__all__ = ["Rows", "attach"]
+__all__ = ["Loras"]
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -26,66 +28,70 @@ _POOLER = "pooler."
 _BASE = "__base__"  # peft's word for a row without an adapter
 
 
-class Rows:
-    """Which adapter each row of the batch under way is for. For one thread only."""
+class Loras:
+    """The adapters in a model, which is changed, and for which of them each row of a batch is.
 
-    def __init__(self, inner: Mapping[str, str]) -> None:
-        self._inner = inner
+    For one thread only.
+    """
+
+    def __init__(self, model: nn.Module, told: AdapterMetrics) -> None:
+        self._model, self._told = model, told
+        self._tuner: LoraModel | None = None
+        # peft makes modules of the names, and theirs have no dots; upstream's may.
+        self._inner: dict[str, str] = {}
+        self._numbers = count()
+        self._hooked: set[int] = set()
         self._chosen: list[str] = []
 
     def choose(self, adapters: Sequence[str | None]) -> None:
         """The adapters of the next batch's rows, by name; None for a row without."""
         self._chosen = [_BASE if name is None else self._inner[name] for name in adapters]
 
+    def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """Take one out, and put another in, each tensor of it.
+
+        `ModelUnavailable` where its file and the model do not match exactly: it is not in then.
+        """
+        if gone is not None:
+            self._take_out(self._inner.pop(gone))
+            self._told.dropped()
+        if come is not None:
+            with self._told.loading():
+                self._inner[come.name] = self._put_in(come)
+
+    def _put_in(self, adapter: Adapter) -> str:
+        name, file = f"adapter{next(self._numbers)}", Path(adapter.path) / _WEIGHTS
+        config, weights = _config(adapter, hasattr(self._model, _VISION)), _weights(file)
+        try:
+            if self._tuner is None:
+                self._tuner = LoraModel(self._model, {name: config}, name, low_cpu_mem_usage=True)
+            else:
+                self._tuner.peft_config[name] = config
+                self._tuner.inject_adapter(self._model, name, low_cpu_mem_usage=True)
+            _fill(self._model, name, weights)
+        except Exception as error:
+            self._take_out(name)
+            raise _fault(adapter, file, error) from None
+        for layer in self._model.modules():
+            if isinstance(layer, LoraLayer) and id(layer) not in self._hooked:
+                layer.register_forward_pre_hook(self._give, with_kwargs=True)
+                self._hooked.add(id(layer))
+        self._model.eval().requires_grad_(False)
+        return name
+
+    def _take_out(self, name: str) -> None:
+        """peft leaves its layers where they are, for the next."""
+        if self._tuner is not None and name in self._tuner.peft_config:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of which is active now: every row says its own
+                self._tuner.delete_adapter(name)
+
     # A foreign border: the signature of a forward pre-hook of torch.
-    def give(
+    def _give(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Hand the choice to a layer, as peft does it, but without hooks anew for every batch."""
         return args, {**kwargs, "adapter_names": self._chosen}
-
-
-def attach(model: nn.Module, adapters: Sequence[Adapter], told: AdapterMetrics) -> Rows:
-    """Put every adapter into the model, which is changed, each tensor of each of them.
-
-    `ModelUnavailable` where an adapter's file and the model do not match exactly.
-    """
-    # peft makes modules of the names, and theirs have no dots; upstream's may.
-    inner = {adapter.name: f"adapter{n}" for n, adapter in enumerate(adapters)}
-    configs: dict[str, PeftConfig] = {
-        inner[one.name]: _config(one, hasattr(model, _VISION)) for one in adapters
-    }
-    tuner: LoraModel | None = None
-    for adapter in adapters:
-        with told.loading():
-            tuner = _put_in(model, tuner, adapter, configs, inner[adapter.name])
-    rows = Rows(inner)
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            layer.register_forward_pre_hook(rows.give, with_kwargs=True)
-    model.eval().requires_grad_(False)
-    return rows
-
-
-def _put_in(
-    model: nn.Module,
-    tuner: LoraModel | None,
-    adapter: Adapter,
-    configs: dict[str, PeftConfig],
-    name: str,
-) -> LoraModel:
-    """One adapter into the model. `tuner` has those before it; the first one makes it."""
-    file = Path(adapter.path) / _WEIGHTS
-    weights = _weights(file)
-    try:
-        if tuner is None:
-            tuner = LoraModel(model, configs, name, low_cpu_mem_usage=True)
-        else:
-            tuner.inject_adapter(model, name, low_cpu_mem_usage=True)
-        _fill(model, name, weights)
-    except Exception as error:
-        raise _fault(adapter, file, error) from None
-    return tuner
 
 
 def _config(adapter: Adapter, sees: bool) -> LoraConfig:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
 from itertools import accumulate
 from threading import Condition, Event, Thread
 from time import monotonic
@@ -20,9 +19,21 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from serving.batching import Batch, Queue, Row, Ticket
-from serving.engines._calls import Call, Input, Rest, Results, admitted, late, shaped
+from serving.engines._calls import (
+    Call,
+    Input,
+    Rest,
+    Results,
+    Settled,
+    admitted,
+    deliver,
+    late,
+    send,
+    settle,
+    shaped,
+)
 from serving.errors import InputTooLarge, PolyvecError, Unavailable
-from serving.models.spec import ModelSpec
+from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import BatchMetrics, watch_queue
 from serving.values import Floats, Output, Prepared, Vectors
@@ -54,10 +65,14 @@ class Compute(Protocol):
         """Means of token states `[vectors, hidden]` to `[vectors, dimensions]`."""
         ...
 
+    def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """Drop one adapter and load another; `ModelUnavailable` where that does not fit."""
+        ...
+
 
 _Row: TypeAlias = Row[Call]
 _Outcome: TypeAlias = tuple[Sequence[_Row], Results | PolyvecError]
-_Settled: TypeAlias = tuple[Call, Vectors | PolyvecError]
+_Errand: TypeAlias = tuple[str | None, Adapter | None, asyncio.Future[None]]
 
 
 class ThreadedEngine:
@@ -76,6 +91,7 @@ class ThreadedEngine:
         self._batches = BatchMetrics(telemetry, spec.id)
         self._adapters = frozenset(one.name for one in spec.adapters)
         self._queue: Queue[Call] = Queue(batch_tokens, queue_tokens)
+        self._errands: deque[_Errand] = deque()
         self._ready = Condition()
         self._idle = False
         self._refusal: str | None = None
@@ -107,9 +123,8 @@ class ThreadedEngine:
             return call.vectors(self._spec, array, call.began)
         with self._ready:
             self._refuse_if_unable()
-            ticket = self._queue.add(
-                call, [length or 1 for length in lengths], prepared.service_class, now, deadline
-            )
+            rows, whose = [length or 1 for length in lengths], prepared.tenant
+            ticket = self._queue.add(call, rows, prepared.service_class, now, deadline, whose)
             if self._idle:  # woken after this turn of the loop: all that is ready now goes together
                 loop.call_soon(self._wake)
         timer = loop.call_later(max(deadline - now, 0.0), self._expire, ticket)
@@ -120,6 +135,15 @@ class ThreadedEngine:
             if ticket.rows:
                 with self._ready:
                     self._queue.drop(ticket)
+
+    async def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """See `Adaptable.exchange`; between two batches."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._ready:
+            self._refuse_if_unable()
+            self._errands.append((gone, come, future))
+            self._ready.notify()
+        await future
 
     async def check(self) -> None:
         """See `Engine.check`."""
@@ -154,15 +178,18 @@ class ThreadedEngine:
             waited = ticket.rows > 0
             self._queue.drop(ticket)
         if waited:
-            _deliver([(ticket.owner, late())])
+            deliver([(ticket.owner, late())])
 
     def _stop(self, reason: str) -> None:
         """Refuse what waits and whatever comes; the thread ends after the batch under way."""
         with self._ready:
             self._refusal = self._refusal or reason
-            waiting = self._queue.clear()
+            waiting, errands = self._queue.clear(), list(self._errands)
+            self._errands.clear()
             self._ready.notify()
-        _send([(call, Unavailable(self._refusal)) for call in waiting])
+        for _, _, future in errands:
+            settle(future, Unavailable(self._refusal))
+        send([(call, Unavailable(self._refusal)) for call in waiting])
 
     def _work(
         self, build: Callable[[], Compute], built: Event, failure: list[BaseException]
@@ -183,7 +210,7 @@ class ThreadedEngine:
             reason = str(error) if isinstance(error, Broken) else type(error).__name__
             self._stop(f"the engine of {self._spec.id} has died: {reason}")
             died = Unavailable(self._refusal)
-            _send([(call, died) for call in {row.ticket.owner for row in batch.rows}])
+            send([(call, died) for call in {row.ticket.owner for row in batch.rows}])
         finally:
             self._compute = None  # frees the model
 
@@ -192,8 +219,9 @@ class ThreadedEngine:
         while True:
             with self._ready:
                 self._batch_began = None
-                batch = self._queue.take(monotonic())
-                if batch.rows:
+                errand = self._errands.popleft() if self._errands else None
+                batch = Batch() if errand else self._queue.take(monotonic())
+                if errand or batch.rows:
                     self._batch_began = monotonic()
                 elif not batch.late:
                     if self._refusal is not None:
@@ -201,9 +229,26 @@ class ThreadedEngine:
                     self._idle = True
                     self._ready.wait()
                     self._idle = False
-            _send([(call, late()) for call in batch.late])
+            if errand is not None:
+                self._exchange(*errand)
+            send([(call, late()) for call in batch.late])
             if batch.rows:
                 return batch
+
+    def _exchange(
+        self, gone: str | None, come: Adapter | None, future: asyncio.Future[None]
+    ) -> None:
+        assert self._compute is not None
+        self._adapters = frozenset(one for one in self._adapters if one != gone)
+        try:
+            self._compute.exchange(gone, come)
+        except Exception as error:
+            settle(future, error)
+            if isinstance(error, Broken):
+                raise
+        else:
+            self._adapters |= {come.name} if come else set()
+            settle(future)
 
     def _serve(self, rows: Sequence[_Row]) -> None:
         began = monotonic()
@@ -213,13 +258,13 @@ class ThreadedEngine:
             call.queue_s = began - ticket.arrival
         outcomes = self._run(rows)
         ended = monotonic()
-        settled: list[_Settled] = []
+        settled: list[Settled] = []
         for some, outcome in outcomes:
             if isinstance(outcome, PolyvecError):
                 settled += self._failed(some, outcome)
             else:
                 settled += self._done(some, outcome, ended)
-        _send(settled)
+        send(settled)
         tokens = sum(row.length for row in rows)
         self._batches.ran(len(rows), tokens, len(rows) * rows[-1].length - tokens)
         with self._ready:
@@ -245,7 +290,7 @@ class ThreadedEngine:
         _log.warning("a batch of %d inputs did not fit memory; halved", len(rows))
         return self._run(rows[:half]) + self._run(rows[half:])
 
-    def _done(self, rows: Sequence[_Row], results: Results, ended: float) -> list[_Settled]:
+    def _done(self, rows: Sequence[_Row], results: Results, ended: float) -> list[Settled]:
         """Hand each caller its rows; the callers that now have all of theirs."""
         cut: dict[Output, Floats] = {}
         places: dict[Call, tuple[list[int], list[int]]] = {}
@@ -253,7 +298,7 @@ class ThreadedEngine:
             to, of = places.setdefault(row.ticket.owner, ([], []))
             to.append(row.place)
             of.append(at)
-        settled: list[_Settled] = []
+        settled: list[Settled] = []
         for call, (to, of) in places.items():
             prepared, output = call.prepared, call.prepared.output
             if output.dense and prepared.spans is None:
@@ -282,7 +327,7 @@ class ThreadedEngine:
                 return PolyvecError("the model failed on this input")
         return call.vectors(self._spec, array, ended)
 
-    def _failed(self, rows: Sequence[_Row], error: PolyvecError) -> list[_Settled]:
+    def _failed(self, rows: Sequence[_Row], error: PolyvecError) -> list[Settled]:
         tickets = {row.ticket for row in rows}
         with self._ready:
             for ticket in tickets:
@@ -293,23 +338,3 @@ class ThreadedEngine:
 def _more(output: Output) -> bool:
     """Whether something else than a dense vector is wanted."""
     return output.multi or output.sparse or not output.dense
-
-
-def _send(settled: Sequence[_Settled]) -> None:
-    """Give callers their answers, each in its own event loop. From any thread."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Settled]] = {}
-    for call, answer in settled:
-        loops.setdefault(call.loop, []).append((call, answer))
-    for loop, answers in loops.items():
-        with suppress(RuntimeError):  # the loop is closed: its callers have gone
-            loop.call_soon_threadsafe(partial(_deliver, answers))
-
-
-def _deliver(settled: Sequence[_Settled]) -> None:
-    for call, answer in settled:
-        if call.future.done():
-            continue
-        if isinstance(answer, PolyvecError):
-            call.future.set_exception(answer)
-        else:
-            call.future.set_result(answer)

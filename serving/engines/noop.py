@@ -14,7 +14,7 @@ import numpy.typing as npt
 from serving.engines import EngineOptions
 from serving.engines._calls import Input, Part, Results, Wanted
 from serving.engines._threaded import ThreadedEngine
-from serving.models.spec import ModelSpec
+from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import SILENT, Telemetry
 from serving.values import Floats, Ints
 from serving.vectors.matryoshka import unit
@@ -49,7 +49,7 @@ class _Hash:
         self._wide = _windows(spec.multi.dimensions) if spec.multi else self._windows
         self._skip = spec.multi.skip if spec.multi else 0
         self._without = spec.sparse.without if spec.sparse else ()
-        self._salts = {one.name: np.uint64(crc32(one.name.encode())) for one in spec.adapters}
+        self._salts = {one.name: _salt(one.name) for one in spec.adapters}
 
     def __call__(self, inputs: Sequence[Input]) -> Results:
         lengths = np.array([len(one.ids) for one in inputs])
@@ -71,6 +71,13 @@ class _Hash:
     def finish(self, means: Floats) -> Floats:
         """Of unit length, as every vector here."""
         return unit(means)
+
+    def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """See `Compute`."""
+        if gone is not None:
+            del self._salts[gone]
+        if come is not None:
+            self._salts[come.name] = _salt(come.name)
 
     def _salt(self, flat: _Hashes, inputs: Sequence[Input], starts: npt.NDArray[np.int64]) -> None:
         """Let adapters and images take part: in the hash of every token that they change."""
@@ -98,6 +105,10 @@ class _Hash:
         """About half of the weights are above zero."""
         weights: Floats = (tokens >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - 1
         return strongest(ids, weights, self._without)
+
+
+def _salt(name: str) -> np.uint64:
+    return np.uint64(crc32(name.encode()))
 
 
 def _windows(width: int) -> Floats:

@@ -14,7 +14,7 @@ from time import monotonic
 import numpy as np
 import torch
 
-from serving.batching import retry_after_s
+from serving.batching import Room, Turns, retry_after_s
 from serving.engines import EngineOptions
 from serving.engines._calls import Rest, admitted, late, shaped
 from serving.engines._hardware import chosen_device
@@ -25,11 +25,11 @@ from serving.engines._vllm.backbones import BACKBONES, read_config, refusal
 from serving.engines._vllm.core import Core, How
 from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part, vocabulary
 from serving.engines._vllm.packing import Answer
-from serving.errors import InvalidConfig, Overloaded, PolyvecError, Unavailable
+from serving.errors import InvalidConfig, PolyvecError, Unavailable
 from serving.models.spec import ModelSpec
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import watch_queue
-from serving.values import Floats, Output, Prepared, Vectors
+from serving.values import Floats, Output, Prepared, ServiceClass, Vectors
 from serving.vectors.matryoshka import unit
 
 __all__ = ["VllmEngine", "load", "unsuited"]
@@ -75,13 +75,15 @@ class VllmEngine:
         self._adapters = frozenset(one.name for one in spec.adapters)
         self._head = head(spec.path, spec.heads, torch.device("cpu"))
         self._lock = Lock()
-        self._tokens = self._served = 0
+        self._turns: dict[ServiceClass, Turns] = {"interactive": Turns(), "bulk": Turns()}
+        self._served = 0
         self._busy_since = self._moved = 0.0
         self._refusal: str | None = None
         self._jobs: dict[asyncio.Task[Vectors], float] = {}
         self._core = Core(spec, options, backbone, telemetry)
-        self._bound = options.queue_tokens or _QUEUED_BATCHES * (
-            options.batch_tokens or max(BATCH_TOKENS.values())
+        self._room = Room(
+            options.queue_tokens
+            or _QUEUED_BATCHES * (options.batch_tokens or max(BATCH_TOKENS.values()))
         )
         watch_queue(telemetry, spec.id, self._standing)
 
@@ -100,14 +102,14 @@ class VllmEngine:
         if ids.size and not 0 <= ids.min() <= ids.max() < self._vocabulary:
             # vLLM would look it up all the same, and die of it.
             raise PolyvecError(f"a token id is none of the {self._vocabulary} of {self._spec.id}")
-        with self._taken(sum(length or 1 for length in lengths)):
+        with self._taken(sum(length or 1 for length in lengths), prepared.service_class):
             work = self._core.run(self._job(prepared, lengths, deadline))
             return await asyncio.wrap_future(work)
 
     async def check(self) -> None:
         """See `Engine.check`."""
         self._refuse_if_unable()
-        if self._tokens and (seconds := monotonic() - self._moved) > STUCK_S:
+        if self._room.tokens and (seconds := monotonic() - self._moved) > STUCK_S:
             message = f"the engine of {self._spec.id} has answered nothing for {seconds:.0f} s"
             raise Unavailable(message)
 
@@ -121,33 +123,29 @@ class VllmEngine:
     def _standing(self) -> tuple[float, int]:
         """Of all that is not answered: vLLM does not say what has begun."""
         now = monotonic()
-        return now - min(tuple(self._jobs.values()), default=now), self._tokens
+        return now - min(tuple(self._jobs.values()), default=now), self._room.tokens
 
     def _refuse_if_unable(self) -> None:
         if (reason := self._refusal or self._core.died) is not None:
             raise Unavailable(reason)
 
     @contextmanager
-    def _taken(self, tokens: int) -> Iterator[None]:
+    def _taken(self, tokens: int, service_class: ServiceClass) -> Iterator[None]:
         """Room in the queue for so many tokens. `Overloaded`; an empty queue takes any job."""
         with self._lock:
-            if self._tokens and self._tokens + tokens > self._bound:
-                message = f"{self._tokens} tokens wait already, of at most {self._bound}"
-                raise Overloaded(message, self._retry_after(tokens))
-            if not self._tokens:
+            if not self._room.tokens:
                 self._busy_since = self._moved = monotonic()
                 self._served = 0
-            self._tokens += tokens
+            self._room.enter(tokens, service_class, self._retry_after)
         try:
             yield
         finally:
             with self._lock:
-                self._tokens -= tokens
+                self._room.leave(tokens, service_class)
                 self._served += tokens
 
-    def _retry_after(self, tokens: int) -> float:
+    def _retry_after(self, too_many: int) -> float:
         """Seconds until there is room, at the rate of tokens since the queue was last empty."""
-        too_many = min(self._tokens, self._tokens + tokens - self._bound)
         return retry_after_s(too_many, self._served, monotonic() - self._busy_since)
 
     async def _job(self, prepared: Prepared, lengths: Sequence[int], deadline: float) -> Vectors:
@@ -180,8 +178,11 @@ class VllmEngine:
 
     async def _one(self, prepared: Prepared, one: Asked) -> Answer:
         cached = self._cacheable and one.wish.resumable
-        how = How(prepared.adapter, prepared.service_class == "bulk", cached)
+        turns = self._turns[prepared.service_class]
+        turn = turns.next(prepared.tenant, len(one.ids))
+        how = How(prepared.adapter, prepared.service_class == "bulk", turn, cached)
         reply = await self._core.ask(one.prompt, one.wish, how)
+        turns.reached(turn)
         self._moved = monotonic()
         return checked(one, reply.row, reply.ids, cached, self._spec)
 

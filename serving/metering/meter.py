@@ -15,6 +15,7 @@ What can be lost, and when:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -106,7 +107,7 @@ class Meter:
         self._counts: dict[Result, int] = dict.fromkeys(get_args(Result), 0)
         self._lost: dict[Key, Totals] = {}
         self._in_hand: list[UsageEvent] = []  # out of the queue, not yet lines of the spool
-        self._syncing = False
+        self._syncing = math.inf  # when the oldest event of a sync under way was answered
         self._closed = False
         self._wake, self._full, self._closing = (threading.Event() for _ in range(3))
         root = Path(options.spool) if options.spool else state_folder() / "spool"
@@ -159,10 +160,15 @@ class Meter:
             own += sum(int(count) for count, _ in self._marks)
         return own + self._delivery.leftovers[1]
 
-    def synced(self) -> bool:
-        """Whether every event recorded before this call would outlive a kill or a loss of power."""
+    def synced(self, since: float = math.inf) -> bool:
+        """Whether every event of before then would outlive a kill or a loss of power.
+
+        `since` is a `time.time()` of before this call.
+        """
         with self._lock:
-            return not self._queue and not self._syncing
+            waiting = self._queue[0].time if self._queue else math.inf
+            oldest = min(self._syncing, waiting)
+        return oldest == math.inf or since < oldest
 
     def written(self) -> int:
         """Events added to the ledger by this process, those of processes that died included."""
@@ -229,10 +235,10 @@ class Meter:
             with self._lock:
                 count = min(len(self._queue), _CHUNK)
                 self._in_hand = [self._queue.popleft() for _ in range(count)]
-                self._syncing = True
+                self._syncing = self._in_hand[0].time
             taken = self._append(self._in_hand)
             with self._lock:
-                self._syncing = False
+                self._syncing = math.inf
             if not taken:
                 return False
         return True

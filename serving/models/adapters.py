@@ -53,8 +53,11 @@ def split(name: str) -> Key | None:
 
 
 def described(checkpoint: Checkpoint, folder: str) -> Lora:
-    """The adapter_config.json of a folder; `ModelUnavailable` for all but a plain LoRA."""
-    name = f"{folder}/{CONFIG}"
+    """The adapter_config.json of a folder, "" for the checkpoint's own.
+
+    `ModelUnavailable` for all but a plain LoRA.
+    """
+    name = f"{folder}/{CONFIG}" if folder else CONFIG
     facts = checkpoint.json(name)
     kind = facts.text("peft_type") or "LORA"
     for wrong, what in (

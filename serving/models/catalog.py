@@ -17,7 +17,8 @@ class Entry:
 
     `source` is a directory, a hub id, or `package:NAME`; `family` a file in `families/` or None to
     recognise it; None elsewhere means: what the checkpoint says. `licence` is only for a checkpoint
-    that does not say its own.
+    that does not say its own. `adapters` are the operator's own LoRAs, each by the name of its task
+    and where it lies (see `own`); `on_demand`: an engine loads them when they are asked for.
     """
 
     id: str
@@ -31,6 +32,8 @@ class Entry:
     extra_tasks: tuple[TaskSpec, ...] = ()
     max_pixels: int | None = None
     image_token_multiplier: int | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
+    on_demand: bool = False
 
 
 def _hub(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from serving.errors import InvalidConfig, ModelUnavailable
 from serving.models.catalog import Entry
 from serving.models.checkpoints import Checkpoint, resolve
 from serving.models.families import FAMILIES, ModelFamily
-from serving.models.spec import ModelSpec
+from serving.models.own import own_adapter
+from serving.models.spec import Adapter, ModelSpec
 
 __all__ = ["family_of", "load_spec"]
 
@@ -24,7 +26,20 @@ def load_spec(entry: Entry, *, weights: bool = True) -> ModelSpec:
         names = ", ".join(FAMILIES.names())
         raise InvalidConfig(f"family of {entry.id} is {entry.family!r}; there are {names}")
     checkpoint = resolve(entry.source, entry.revision, weights=weights)
-    return family_of(checkpoint, entry.family).read(checkpoint, entry)
+    return _with_own(family_of(checkpoint, entry.family).read(checkpoint, entry), entry, weights)
+
+
+def _with_own(spec: ModelSpec, entry: Entry, weights: bool) -> ModelSpec:
+    """The spec with the operator's adapters; without weights they are names."""
+    if not entry.adapters:
+        return spec
+    of = dict(entry.adapters)
+    tasks = tuple(replace(one, adapter=of.get(one.name, one.adapter)) for one in spec.tasks)
+    sources = tuple(dict.fromkeys(of.values()))
+    if entry.on_demand:
+        return replace(spec, tasks=tasks, loadable=sources)
+    own = (own_adapter(spec, one) if weights else Adapter(one, "", 0) for one in sources)
+    return replace(spec, tasks=tasks, adapters=(*spec.adapters, *own))
 
 
 def family_of(checkpoint: Checkpoint, name: str | None = None) -> ModelFamily:

@@ -188,8 +188,9 @@ class ModelSpec:
     `matryoshka` the widths it may be cut to, ascending and without the full one, or any from
     `least_dimensions` on; `max_tokens` the context, special tokens included. `default_task` is what
     an omitted task means (None: no prompt, no adapter). `literal` means that special tokens in a
-    caller's text are plain text. `reranker` is how a cross-encoder reads its pairs; it embeds
-    nothing. `created` is a Unix time in seconds.
+    caller's text are plain text. `loadable` are adapters that an engine loads when they are asked
+    for, by their sources (see `own`), which are their names. `reranker` is how a cross-encoder
+    reads its pairs; it embeds nothing. `created` is a Unix time in seconds.
     """
 
     id: str
@@ -219,4 +220,5 @@ class ModelSpec:
     vision: Vision | None = None
     late_chunking: bool = False
     literal: bool = False
+    loadable: tuple[str, ...] = ()
     reranker: Pairwise | Listwise | None = None

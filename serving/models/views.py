@@ -23,7 +23,7 @@ from serving.errors import ModelUnavailable
 from serving.models.checkpoints import Checkpoint
 from serving.models.tensors import load
 
-__all__ = ["link", "link_weights", "made", "write_json"]
+__all__ = ["kept", "link", "link_weights", "made", "write_json"]
 
 # Part of every view's name: count it up when what is written changes.
 _LAYOUT = 1
@@ -48,19 +48,32 @@ def made(checkpoint: Checkpoint, family: str, fill: Callable[[Path], None]) -> P
     Tokenizer and processor files are there before `fill` is called. `ModelUnavailable` where the
     cache cannot be written.
     """
-    folder = _cache() / "views"
-    target = folder / f"{family}-{_digest(checkpoint)}"
+
+    def whole(aside: Path) -> None:
+        _text_side(checkpoint, aside)
+        fill(aside)
+
+    return kept(checkpoint.source, "views", f"{family}-{_digest(checkpoint)}", whole)
+
+
+def kept(source: str, kind: str, name: str, fill: Callable[[Path], None]) -> Path:
+    """The directory of that kind and name in the cache, which `fill` writes where there is none.
+
+    `ModelUnavailable` where the cache cannot be written.
+    """
+    folder = _cache() / kind
+    target = folder / name
     if target.is_dir():
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f".{target.name}.lock"):
             if not target.is_dir():
-                _make(checkpoint, target, fill)
+                _make(target, fill)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ModelUnavailable(
-            f"{checkpoint.source} has to be converted, and {folder} cannot be written ({reason});"
+            f"{source} has to be kept in {folder}, and that cannot be written ({reason});"
             " set POLYVEC_CACHE to a directory that can"
         ) from None
     return target
@@ -111,7 +124,7 @@ def _digest(checkpoint: Checkpoint) -> str:
     return found.hexdigest()[:20]
 
 
-def _make(checkpoint: Checkpoint, target: Path, fill: Callable[[Path], None]) -> None:
+def _make(target: Path, fill: Callable[[Path], None]) -> None:
     """Written aside and renamed. Whoever holds the lock may clear away what a dead process left."""
     prefix = f".{target.name}."
     for left in target.parent.glob(f"{prefix}*/"):
@@ -119,7 +132,6 @@ def _make(checkpoint: Checkpoint, target: Path, fill: Callable[[Path], None]) ->
     aside = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:
         aside.chmod(0o755)  # mkdtemp's is for its owner alone; other users may share a cache
-        _text_side(checkpoint, aside)
         fill(aside)
         _settle(aside)
         aside.rename(target)

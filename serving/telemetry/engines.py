@@ -28,7 +28,7 @@ class BatchMetrics:
 
 
 class AdapterMetrics:
-    """The adapters of one engine, which stay once they are loaded."""
+    """The adapters of one engine."""
 
     def __init__(self, telemetry: Telemetry, model: str) -> None:
         self._model = model
@@ -49,6 +49,12 @@ class AdapterMetrics:
         self._loaded += 1
         self._loads.record(1, self._model, "loaded")
         self._duration.record(time.perf_counter() - began, self._model)
+        self._resident.record(self._loaded, self._model)
+
+    def dropped(self) -> None:
+        """One adapter is there no more."""
+        self._loaded -= 1
+        self._loads.record(1, self._model, "dropped")
         self._resident.record(self._loaded, self._model)
 
 

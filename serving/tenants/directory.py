@@ -42,6 +42,13 @@ class TenantDirectory(Protocol):
         """
         ...
 
+    def recall(self, tenant: str, key_id: str) -> Tenant:
+        """The tenant of a key that it identified before, as both are now.
+
+        Raises `InvalidKey` where the key, or that tenant, counts no more.
+        """
+        ...
+
     def state(self) -> TenantsState:
         """How things stand, for `/ready` and the metrics."""
         ...
@@ -58,6 +65,12 @@ class LocalDirectory:
         self, authorization: str | bytes | None, api_key: str | bytes | None = None
     ) -> Tenant:
         """The local tenant."""
+        return LOCAL
+
+    def recall(self, tenant: str, key_id: str) -> Tenant:
+        """The local tenant, of whom there were no others."""
+        if tenant != LOCAL.id:
+            raise InvalidKey("Invalid API key: its tenant is not known here any more")
         return LOCAL
 
     def state(self) -> TenantsState:

@@ -105,6 +105,13 @@ class FileDirectory:
         snapshot.verified[digest] = known.tenant, known.until
         return known.tenant
 
+    def recall(self, tenant: str, key_id: str) -> Tenant:
+        """See `TenantDirectory`."""
+        known = self._snapshot.known.get(key_id)
+        if known is None or known.tenant.id != tenant:
+            raise InvalidKey(_UNKNOWN)
+        return _counting(known, self._clock()).tenant
+
     def state(self) -> TenantsState:
         """How the file stands."""
         return self._state
@@ -198,6 +205,11 @@ def _verify(snapshot: _Snapshot, text: str, now: float) -> _Known:
     genuine = verify_key(key.text, _NOBODY if known is None else known.hash)
     if known is None or not genuine:
         raise InvalidKey(_UNKNOWN)
+    return _counting(known, now)
+
+
+def _counting(known: _Known, now: float) -> _Known:
+    """The same; `InvalidKey` where the key does not count now."""
     if known.disabled:
         raise InvalidKey(f"Invalid API key: {known.disabled}")
     if now < known.since:

@@ -84,7 +84,8 @@ def stamped(clone: Path, **changed: object) -> Path:
     """A `.venv` that says it was installed from this very clone, for `test` and what it needs."""
     code = (
         "import json, install; print(json.dumps({'project': install._digest(), 'python': "
-        "install._minor(), 'root': str(install.ROOT), 'torch': 'cpu', 'extras': ['demo', 'otel', 'parquet', 'test']}))"
+        "install._minor(), 'root': str(install.ROOT), 'torch': 'cpu', "
+        "'extras': ['demo', 'otel', 'parquet', 'test']}))"
     )
     state = subprocess.run(
         [sys.executable, "-c", code], cwd=clone / "deployments", capture_output=True, check=True

@@ -17,7 +17,7 @@ from deployments.coalesce import Lane
 from deployments.flights import PackedVectors, pack_vectors, unpack_prepared
 from deployments.pixels import Elsewhere, PixelsLost
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, translated
-from serving.errors import InputTooLarge, Overloaded, PolyvecError, Unavailable
+from serving.errors import EngineCrashed, InputTooLarge, Overloaded, PolyvecError, Unavailable
 from serving.telemetry import Telemetry, logs
 from serving.telemetry.prometheus import PrometheusBackend
 from serving.values import (
@@ -128,12 +128,12 @@ async def test_a_call_is_sent_once_more_when_its_replica_dies() -> None:
     assert handle.calls == [1, 1]
 
 
-async def test_a_second_death_is_unavailable() -> None:
+async def test_a_call_that_has_killed_two_replicas_is_not_sent_again() -> None:
     def embed(items: list[Any]) -> list[Any]:
         raise ActorUnavailableError("gone", b"x" * 16)
 
     handle = Handle(embed)
-    with pytest.raises(Unavailable, match="no replica is alive"):
+    with pytest.raises(EngineCrashed, match="2 replicas died"):
         await engine(handle).embed(prepared(4), time.monotonic() + 5)
     assert handle.calls == [1, 1]
 

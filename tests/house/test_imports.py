@@ -48,6 +48,7 @@ DEPLOYMENTS = {
     "config": 1,
     "flights": 1,
     "pixels": 1,
+    "suspects": 1,
     "measuring": 2,
     "autoscaling": 2,
     "loopback": 2,
@@ -72,6 +73,7 @@ FLOORS = {("serving", room): floor for room, floor in SERVING.items()} | {
 FENCES = {
     "PIL": ("serving.media",),
     "fastapi": ("serving.api",),
+    "fsspec": ("serving.models",),
     "google": ("serving.api.grpc", "serving.client", "serving.protos"),
     "grpc": ("serving.api.grpc", "serving.client", "serving.protos"),
     "grpc_health": ("serving.api.grpc", "deployments.grpc"),

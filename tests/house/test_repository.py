@@ -6,8 +6,6 @@ import ast
 import re
 from collections.abc import Iterator
 
-import pytest
-
 from tests.house.source import ROOT, Module, modules, parse, tracked
 
 REQUIRED = {

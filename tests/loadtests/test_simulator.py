@@ -71,11 +71,19 @@ def test_bulk_has_the_share_that_the_real_queue_gives_it() -> None:
         queue.add(owner, [10] * 1000, owner, 0.0, 1e9)  # type: ignore[arg-type]
     real = Counter(row.ticket.owner for _ in range(800) for row in queue.take(0.0).rows)
 
-    full = np.full(20, 1e6)  # while both wait: later the bound, which both share, decides
+    full = np.full(20, 1e6)  # both wait all the time
     ran = run(Traffic("both", 0.25, full, full, 100.0), Machine(), 1)
     gone = {name: lane.gone[-1] for name, lane in ran.lanes.items()}
     assert real["bulk"] / 800 == 1 / BULK_EVERY
     assert gone["bulk"] / sum(gone.values()) == pytest.approx(1 / BULK_EVERY)
+
+
+def test_a_bulk_ingest_has_no_interactive_work_refused() -> None:
+    traffic = trace("ingest", 300e3, 0.25, 200.0)
+    ours = command.compare(traffic, Machine(), 1.0, (1, 128), ())[0]
+    refused = {name: lane.offered.sum() - lane.come[-1] for name, lane in ours.lanes.items()}
+    assert refused["interactive"] == pytest.approx(0, abs=1)
+    assert refused["bulk"] > 1e6
 
 
 def test_what_waits_too_long_is_given_up() -> None:

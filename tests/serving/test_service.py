@@ -17,7 +17,8 @@ from serving.errors import (
     Unavailable,
 )
 from serving.limits.gate import Gate
-from serving.values import Answer, Ask, Job, Output, Pdf, Prepared, Text
+from serving.tenants import Tenant
+from serving.values import Answer, Ask, Job, Output, Pdf, Prepared, Text, Vectors
 from tests.services import (
     CountingPreparer,
     HashEngine,
@@ -52,6 +53,19 @@ async def test_an_alias_asks_the_same_model() -> None:
     served = service(toy(aliases=("org/toy",)))
     by_alias = await embed(served, ask("a", model="org/toy"))
     np.testing.assert_array_equal(by_alias.vectors, (await embed(served, ask("a"))).vectors)
+
+
+async def test_the_engine_is_told_whose_a_job_is_and_of_which_class() -> None:
+    told: list[Prepared] = []
+
+    class Told(HashEngine):
+        async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
+            told.append(prepared)
+            return await super().embed(prepared, deadline)
+
+    served = service(toy(), engine=Told(8))
+    await served.embed(call(tenant=Tenant("acme", service_class="bulk")), ask("a"))
+    assert [(one.tenant, one.service_class) for one in told] == [("acme", "bulk")]
 
 
 async def test_usage_is_what_the_models_own_tokenizer_counts() -> None:

@@ -19,7 +19,7 @@ from serving.models.spec import ModelSpec
 from serving.service import Service
 from serving.values import Ask, Item, Output
 
-__all__ = ["NAMES", "ROUTES", "Options", "Wanted", "read"]
+__all__ = ["NAMES", "ROUTES", "Options", "Wanted", "ask", "read"]
 
 # Every name of a field, the one that counts first (api.md 0.2 and 1.1); return_dense, return_sparse
 # and return_colbert_vecs are FlagEmbedding's words.
@@ -109,7 +109,7 @@ def _output(fields: Fields) -> Output:
     return Output(dimensions, normalized, dense, multi, sparse, tokens)
 
 
-def _ask(wanted: Wanted, spec: ModelSpec) -> Ask:
+def ask(wanted: Wanted, spec: ModelSpec) -> Ask:
     """What to ask of that very model."""
     options = wanted.options
     truncate = cuts(spec, options.truncate_to) or options.truncate
@@ -135,7 +135,7 @@ async def _answer_multi(service: Service, call: Call, sent: Sent) -> Reply:
 async def _answer(service: Service, call: Call, sent: Sent) -> Reply:
     wanted = read(sent.body, service.max_inputs, sent.token_ids)
     spec = find(service.catalog, wanted.model)
-    answer = await service.embed(call, _ask(wanted, spec))
+    answer = await service.embed(call, ask(wanted, spec))
     began = time.perf_counter()
     written = await write_list(spec.id, answer, wanted.types)
     return Reply(written, answer.stages, time.perf_counter() - began)

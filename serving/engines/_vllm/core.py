@@ -42,16 +42,20 @@ _ALWAYS = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 _CHILDREN = {"PYTHONWARNINGS": "ignore"}
-_BULK = 1  # the priority of what can wait; vLLM takes the lowest number first
+_BULK = 2**62  # beyond every turn: vLLM takes the lowest number first, and knows of 64 bits
 
 T = TypeVar("T")
 
 
 class How(NamedTuple):
-    """How an input is run; `cached`: what was computed of a like beginning may be taken."""
+    """How an input is run, and when: of its class, the least `turn` first.
+
+    `cached`: what was computed of a like beginning may be taken.
+    """
 
     adapter: str | None
     bulk: bool
+    turn: int
     cached: bool
 
 
@@ -115,7 +119,7 @@ class Core:
             params,
             name,
             lora_request=self._adapters[how.adapter],
-            priority=_BULK if how.bulk else 0,
+            priority=how.turn + _BULK * how.bulk,
         )
         try:
             found = [one async for one in answers]

@@ -11,8 +11,8 @@ import pytest
 from deployments.cli import USER_ERROR, main
 from serving.api.app import ApiSettings, create_app
 from serving.service import Service
-from tests.services import HashEngine, listening, service, toy
 from tests.bank import Bank
+from tests.services import HashEngine, listening, service, toy
 
 
 async def run(served: Service, *words: object) -> int:

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from serving.accounts import Accounts
@@ -56,7 +56,9 @@ class Desk:
     batches: Batches
     books: Ledgered
 
-    async def submit(self, lines: Iterable[object], tenant: Tenant = LOCAL, **options: object) -> Batch:
+    async def submit(
+        self, lines: Iterable[object], tenant: Tenant = LOCAL, **options: object
+    ) -> Batch:
         said = {"model": "toy", **options}
         return await self.batches.submit(tenant, said, written(lines))
 
@@ -68,7 +70,9 @@ class Desk:
                 return found
             await asyncio.sleep(0.002)
 
-    async def result(self, batch: Batch, kind: str = "output", tenant: Tenant = LOCAL) -> list[dict]:
+    async def result(
+        self, batch: Batch, kind: str = "output", tenant: Tenant = LOCAL
+    ) -> list[dict]:
         size, chunks = await self.batches.result(tenant, batch.id, kind)  # type: ignore[arg-type]
         data = b"".join([chunk async for chunk in chunks])
         assert len(data) == size
@@ -87,8 +91,6 @@ async def desk(
     **more: object,
 ) -> AsyncIterator[Desk]:
     """A started gateway's batches, in `folder`."""
-    from dataclasses import replace
-
     served = service(
         toy(), tasked(), engine=engine, accounts=Accounts(limiter=limiter, meter=meter)
     )
@@ -100,7 +102,8 @@ async def desk(
     try:
         yield Desk(served, batches, books)
     finally:
-        await batches.close(5.0)
+        await batches.stop(5.0)
+        await batches.close()
 
 
 async def written(lines: Iterable[object]) -> AsyncIterator[bytes]:
@@ -111,18 +114,21 @@ async def written(lines: Iterable[object]) -> AsyncIterator[bytes]:
 
 def line(name: object, text: object = None, **body: object) -> dict[str, object]:
     """One line."""
-    return {"custom_id": str(name), "body": {"input": f"text {name}" if text is None else text, **body}}
+    return {
+        "custom_id": str(name),
+        "body": {"input": f"text {name}" if text is None else text, **body},
+    }
 
 
 def lines(count: int) -> list[dict[str, object]]:
     return [line(n) for n in range(count)]
 
 
-def bills(folder: Path) -> list[tuple[str, int, int]]:
-    """Every event of the ledger that owes something: its tenant, items and tokens."""
+def bills(folder: Path) -> list[tuple[str, str, int, int]]:
+    """Every event of the ledger that owes something: its tenant, task, items and tokens."""
     with sqlite3.connect(folder / "usage.db") as connection:
         return connection.execute(
-            "SELECT tenant, items, text_tokens FROM usage_event WHERE status = 200"
+            "SELECT tenant, task, items, text_tokens FROM usage_event WHERE status = 200"
         ).fetchall()
 
 

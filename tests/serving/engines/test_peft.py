@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from serving.engines._backbone import load as load_backbone
-from serving.engines._peft import attach
+from serving.engines._peft import Loras
 from serving.errors import ModelUnavailable
 from serving.models.spec import Adapter, ModelSpec, MultiVector
 from serving.telemetry import SILENT
@@ -151,9 +151,10 @@ def test_adapters_are_in_the_number_type_of_their_model(tmp_path: Path) -> None:
 
 def test_a_row_for_an_adapter_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     spec = make("qwen3", tmp_path)
-    rows = attach(nn.ModuleDict(_layers(spec)), spec.adapters[:1], AdapterMetrics(SILENT, "m"))
+    loras = Loras(nn.ModuleDict(_layers(spec)), AdapterMetrics(SILENT, "m"))
+    loras.exchange(None, spec.adapters[0])
     with pytest.raises(KeyError):
-        rows.choose(["clustering"])
+        loras.choose(["clustering"])
 
 
 def _layers(spec: ModelSpec) -> dict[str, nn.Module]:

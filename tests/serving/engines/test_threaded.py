@@ -75,12 +75,18 @@ def ask(
     *inputs: tuple[int, int],
     service_class: ServiceClass = "interactive",
     seconds: float = 60.0,
+    tenant: str = "",
 ) -> asyncio.Future[Vectors]:
     """A call under way for inputs `(first token, length)`."""
     ids = np.concatenate([np.full(length, token, np.int32) for token, length in inputs])
     lengths = np.array([length for _, length in inputs], np.int32)
     prepared = Prepared(
-        ids, lengths, Usage(), output=Output(normalized=False), service_class=service_class
+        ids,
+        lengths,
+        Usage(),
+        output=Output(normalized=False),
+        service_class=service_class,
+        tenant=tenant,
     )
     return asyncio.ensure_future(engine.embed(prepared, time.monotonic() + seconds))
 
@@ -171,6 +177,16 @@ async def test_interactive_calls_overtake_bulk_ones(engine: ThreadedEngine, gate
     gate.open.set()
     await asyncio.gather(first, *calls)
     assert gate.batches == [[1], [3], [2]]
+
+
+async def test_a_tenant_s_flood_makes_no_other_wait(engine: ThreadedEngine, gate: Gate) -> None:
+    flood = ask(engine, *((n, 50) for n in range(20)), tenant="one")
+    await gate.busy()
+    other = ask(engine, (99, 50), tenant="other")
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(flood, other)
+    assert any(99 in batch for batch in gate.batches[:3])
 
 
 async def test_a_batch_that_does_not_fit_is_halved_until_it_does(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -25,6 +26,7 @@ from tests.scraping import shown
 from tests.serving.engines.harness import TEXTS, embed
 from tests.vllm_engines import TELEMETRY, needs_vllm, shared_engine
 
+DASHBOARD = Path(__file__).resolve().parents[3] / "deployments/observability/dashboard.json"
 SPEC = ModelSpec("gated", "none", "", "", dimensions=2, max_tokens=100)
 
 
@@ -141,3 +143,5 @@ async def test_vllm_tells_the_same_and_its_own(tmp_path_factory: pytest.TempPath
     assert more("vllm_prompt_tokens_total", "0", "qwen3") == 9
     assert more("vllm_request_queue_time_seconds_count", "0", "qwen3") == 2
     assert not any("lora_requests_info" in key[0] for key in found)
+    asked = set(re.findall(r"ray_(vllm_\w+)", DASHBOARD.read_text()))
+    assert asked and asked <= {key[0] for key in found}  # what the dashboard asks of vLLM

@@ -264,6 +264,16 @@ def test_what_was_synced_says_so(tmp_path: Path) -> None:
     meter.close()
 
 
+def test_what_was_synced_by_a_time_is_not_held_up_by_what_came_later(tmp_path: Path) -> None:
+    meter = start(tmp_path, Ledger(), flush_s=60.0)
+    meter.record(event("later", time=NOON + 10))
+    assert meter.synced(NOON + 9)
+    assert not meter.synced(NOON + 10)
+    assert not meter.synced()
+    meter.close()
+    assert meter.synced(NOON + 10) and meter.synced()
+
+
 def test_a_spool_that_cannot_be_made_is_a_wrong_configuration(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file")
     with pytest.raises(InvalidConfig, match=r"ledger\.spool"):

@@ -153,8 +153,8 @@ def test_a_cache_that_cannot_be_written_is_said(
     with pytest.raises(ModelUnavailable) as caught:
         spec_of(upstream / "jina_v4")
     assert caught.value.message == (
-        f"{upstream / 'jina_v4'} has to be converted, and {tmp_path / 'file' / 'views'} cannot be"
-        " written (Not a directory); set POLYVEC_CACHE to a directory that can"
+        f"{upstream / 'jina_v4'} has to be kept in {tmp_path / 'file' / 'views'}, and that cannot"
+        " be written (Not a directory); set POLYVEC_CACHE to a directory that can"
     )
 
 

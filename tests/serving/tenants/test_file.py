@@ -60,6 +60,20 @@ def test_a_tenant_is_known_by_each_of_its_keys(tmp_path: Path) -> None:
     assert (state.tenants, state.keys, state.problem) == (2, 3, None)
 
 
+def test_a_key_that_was_known_is_recalled_for_as_long_as_it_counts(path: Path, key: Key) -> None:
+    now = NOON
+    directory = FileDirectory(path, clock=lambda: now)
+    assert directory.recall("acme", key.id) == directory.identify(bearer(key))
+    for tenant, identifier in (("acme", "other"), ("umbra", key.id)):
+        with pytest.raises(InvalidKey, match="it is not known here"):
+            directory.recall(tenant, identifier)
+    for more, said in (({"disabled": True}, "revoked"), ({"expires": "2026-06-01"}, "expired")):
+        path.write_text(file_of({"acme": {"keys": [entry(key, **more)]}}))
+        looks(directory)
+        with pytest.raises(InvalidKey, match=said):
+            directory.recall("acme", key.id)
+
+
 def test_an_unknown_key_and_a_wrong_secret_are_refused_alike(path: Path, key: Key) -> None:
     directory = FileDirectory(path)
     forged = next(k for k in iter(new_key, None) if k.id != key.id)
