@@ -22,7 +22,7 @@ test: ## install what is needed, then lint, type-check and run every test (ARGS=
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: ## what pre-commit runs: ruff, mypy, the house tests
 	@$(PYTHON) deployments/install.py test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,7 @@ def pytest_sessionfinish() -> None:
         engines.close_all()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `gpu` on a machine without one; share out the rest among processes.
 
@@ -44,9 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 _FIRST = ("vllm", "ray")
+_VLLM = re.compile(r"test_vllm|[-\[]vllm[-\]]")  # in a file's or test's name, or a parameter
 
 
 def _group(item: pytest.Item) -> str:
     if item.get_closest_marker("ray"):
         return "ray"
-    return "vllm" if "vllm" in item.nodeid else str(item.path)
+    return "vllm" if _VLLM.search(item.nodeid) else str(item.path)

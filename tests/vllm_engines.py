@@ -13,6 +13,7 @@ from serving.engines.vllm import VllmEngine, load
 from serving.models.spec import ModelSpec
 from serving.telemetry import Telemetry
 from serving.telemetry.prometheus import PrometheusBackend
+from tests.vllm_forks import forking
 
 __all__ = ["NAMES", "OPTIONS", "TELEMETRY", "close_all", "needs_vllm", "shared_engine"]
 
@@ -41,7 +42,8 @@ def shared_engine(spec: ModelSpec) -> VllmEngine:
     """The engine with that model, started for the first one who asks. Not for closing."""
     needs_vllm()
     if spec.id not in _started:
-        _started[spec.id] = load(spec, OPTIONS, TELEMETRY)
+        with forking():
+            _started[spec.id] = load(spec, OPTIONS, TELEMETRY)
     return _started[spec.id]
 
 

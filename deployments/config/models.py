@@ -104,7 +104,9 @@ class ModelConfig(Frozen):
         description="Adapters of `extra_tasks` loaded when asked for, instead of at the start.",
     )
     batch_tokens: int | None = Field(None, ge=1, description="Tokens of a batch, padding included.")
-    queue_tokens: int | None = Field(None, ge=1, description="Tokens that may wait in a replica.")
+    queue_tokens: int | None = Field(
+        None, ge=1, description="Tokens that may wait in a replica; bulk fills half at most."
+    )
     max_pixels: int | None = Field(None, ge=1, description="Larger images are made smaller.")
     image_token_multiplier: int | None = Field(
         None, ge=1, description="Tokens charged for one of an image's; the checkpoint's is 1."

@@ -14,6 +14,7 @@ _COLUMNS = (
     "fault", "sent", "answered", "retried", "slow", "lost", "unbilled", "billed twice",
     "healed s", "recovered s", "worst s", "verdict",
 )  # fmt: skip
+_UNDER_WAY_S = 0.1  # from a gateway's answer to when the client has it
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Verdict:
         A process that is killed loses what it answered in the last `unsynced_s` before that:
         `serving.metering.meter`.
         """
-        timely = all(-unsynced_s <= after <= 0 for after in self.unbilled_after_s)
+        timely = all(-unsynced_s <= after <= _UNDER_WAY_S for after in self.unbilled_after_s)
         return not self.lost and not self.twice and timely
 
 

@@ -23,8 +23,7 @@ _CONTEXT = 128  # fewer tokens than poison has
 _SETTLE_S = 15.0
 _POLL_S = 0.5
 _DISK_BYTES = 2 * 2**20
-# What a gateway answers between two syncs: `ledger.flush_s`, a sync under way, and the stop before
-# the kill.
+# What a gateway answers between two syncs: `ledger.flush_s` and a sync under way.
 UNSYNCED_S = 0.5
 
 
@@ -68,8 +67,9 @@ def run(fault: Fault, options: Options) -> Outcome:
         )
         with asker:
             time.sleep(options.before_s)
-            struck = time.monotonic()
+            began = time.monotonic()
             note = fault.strike(site, asker)
+            struck = site.struck or began
             healed_s = time.monotonic() - struck
             time.sleep(options.after_s)
         requests = asker.requests

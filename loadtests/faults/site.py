@@ -53,6 +53,7 @@ class Site:
         self.spool, self.ledger = self.folder / "spool", self.folder / "usage.db"
         self.key = new_key()
         self.address = Address(port=_free_port())
+        self.struck = 0.0  # when something last was stopped, a `time.monotonic()`
         self._changes, self._frail = dict(changes), frail
         self._stack = contextlib.ExitStack()
 
@@ -125,6 +126,7 @@ class Site:
     def kill(self, pid: int) -> None:
         """kill -9 of a process that is first stopped for a moment, so that it has work in hand."""
         os.kill(pid, signal.SIGSTOP)
+        self.struck = time.monotonic()
         time.sleep(_FROZEN_S)
         os.kill(pid, signal.SIGKILL)
 
@@ -137,6 +139,7 @@ class Site:
         for process in doomed:
             with contextlib.suppress(psutil.Error):
                 process.suspend()
+        self.struck = time.monotonic()
         for process in doomed:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.api.fields import Fields, Refusal
@@ -10,7 +10,7 @@ from serving.api.inputs import read_inputs
 from serving.ranking import Classes, ClassifyAsk
 from serving.values import Floats, Item, Pdf
 
-__all__ = ["NAMES", "WantedClasses", "entries", "read_classes"]
+__all__ = ["NAMES", "WantedClasses", "entries", "no_documents", "read_classes", "read_labels"]
 
 NAMES = {
     "model": ("model",),
@@ -41,10 +41,13 @@ def read_classes(fields: Fields, most: int) -> WantedClasses:
     if value is not None:
         message = "is a trained classifier, which is not served here: give model and labels"
         fields.problem(name, message, "unsupported", value)
+    name, value = fields.first("labels")
+    if value is None:
+        fields.problem(name, "is missing", "missing")
     ask = ClassifyAsk(
         fields.needed_name("model"),
         _items(fields, most),
-        _labels(fields),
+        {} if value is None else read_labels(fields, name, value),
         fields.flag("truncate", False),
     )
     fields.check()
@@ -75,17 +78,19 @@ def _predicted(labels: tuple[str, ...], row: Floats) -> tuple[str, float, list[d
 def _items(fields: Fields, most: int) -> tuple[Item, ...]:
     name, value = fields.first("input")
     items = read_inputs(fields, name, value, most)
-    for index, item in enumerate(items):
-        if isinstance(item, Pdf):
-            fields.problem(f"{name}.{index}", "is a PDF; give a text or an image", "input_type")
+    no_documents(fields, name, items)
     return items
 
 
-def _labels(fields: Fields) -> _Labels:
-    name, value = fields.first("labels")
-    if value is None:
-        fields.problem(name, "is missing", "missing")
-        return {}
+def no_documents(fields: Fields, name: str, items: Sequence[Item]) -> None:
+    """Note every PDF among the items as a problem: it has no one vector."""
+    for index, item in enumerate(items):
+        if isinstance(item, Pdf):
+            fields.problem(f"{name}.{index}", "is a PDF; give a text or an image", "input_type")
+
+
+def read_labels(fields: Fields, name: str, value: object) -> _Labels:
+    """A list of labels, or lists by the names of their groups; what is wrong is noted."""
     if type(value) is not dict:
         return {None: _group(fields, name, value, _MOST_LABELS)}
     if not 1 <= len(value) <= _MOST_GROUPS:

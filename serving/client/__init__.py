@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from serving.client.asynchronous import AsyncClient, Wanted
 from serving.client.blocking import Client
-from serving.client.results import Classified, Embedded, Model, Ranked
+from serving.client.results import Chosen, Classified, Embedded, Model, Ranked
 from serving.client.retrying import Retries
 from serving.client.splitting import Bounds
 
 __all__ = [
     "AsyncClient",
     "Bounds",
+    "Chosen",
     "Classified",
     "Client",
     "Embedded",

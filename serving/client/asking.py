@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import serving.protos.embeddings_pb2 as pb
@@ -10,7 +10,14 @@ from serving.client.results import dtype_of
 from serving.errors import InvalidInput
 from serving.values import Fused, Image, Item, Pdf, ServiceClass, Text, TokenIds
 
-__all__ = ["Wanted", "embed_request", "item_of", "rerank_request", "write_input"]
+__all__ = [
+    "Wanted",
+    "classify_request",
+    "embed_request",
+    "item_of",
+    "rerank_request",
+    "write_input",
+]
 
 
 class Wanted(TypedDict, total=False):
@@ -64,6 +71,19 @@ def rerank_request(
         documents=[write_input(item_of(one)) for one in documents],
         top_n=top_n,
     )
+
+
+def classify_request(
+    inputs: Sequence[str | Item], labels: Sequence[str] | Mapping[str, Sequence[str]], model: str
+) -> pb.ClassifyRequest:
+    """By labels, or by groups of them."""
+    request = pb.ClassifyRequest(model=model, inputs=[write_input(item_of(one)) for one in inputs])
+    if isinstance(labels, Mapping):
+        for name, group in labels.items():
+            request.groups.add(name=name, labels=group)
+    else:
+        request.labels.extend(labels)
+    return request
 
 
 def write_input(item: Item) -> pb.Input:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from types import TracebackType
 from typing import TypeVar, Unpack, cast
@@ -14,7 +14,13 @@ from typing import TypeVar, Unpack, cast
 from google.protobuf.message import Message
 
 import serving.protos.embeddings_pb2 as pb
-from serving.client.asking import Wanted, embed_request, item_of, rerank_request, write_input
+from serving.client.asking import (
+    Wanted,
+    classify_request,
+    embed_request,
+    item_of,
+    rerank_request,
+)
 from serving.client.results import (
     Classified,
     Embedded,
@@ -146,11 +152,13 @@ class AsyncClient:
         return read_ranked(await self._ask("Rerank", request, pb.RerankResponse))
 
     async def classify(
-        self, inputs: Sequence[str | Item], labels: Sequence[str], model: str
+        self,
+        inputs: Sequence[str | Item],
+        labels: Sequence[str] | Mapping[str, Sequence[str]],
+        model: str,
     ) -> Classified:
-        """The likeliest of the labels for every input."""
-        items = [write_input(item_of(one)) for one in inputs]
-        request = pb.ClassifyRequest(model=model, inputs=items, labels=labels)
+        """The likeliest of the labels for every input; of every group, where they are in groups."""
+        request = classify_request(inputs, labels, model)
         return read_classified(await self._ask("Classify", request, pb.ClassifyResponse))
 
     async def models(self) -> list[Model]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -102,9 +102,12 @@ class Client:
         return self._wait(self._client.rerank(query, documents, model, top_n))
 
     def classify(
-        self, inputs: Sequence[str | Item], labels: Sequence[str], model: str
+        self,
+        inputs: Sequence[str | Item],
+        labels: Sequence[str] | Mapping[str, Sequence[str]],
+        model: str,
     ) -> Classified:
-        """The likeliest of the labels for every input."""
+        """The likeliest of the labels for every input; of every group, where they are in groups."""
         return self._wait(self._client.classify(inputs, labels, model))
 
     def models(self) -> list[Model]:

@@ -166,7 +166,7 @@ def _write_classify(request: Message) -> Body:
     return {
         "model": asked.model,
         "input": [_write_input(one) for one in asked.inputs],
-        "labels": list(asked.labels),
+        "labels": {group.name: list(group.labels) for group in asked.groups} or list(asked.labels),
     }
 
 
@@ -174,10 +174,26 @@ def _read_classify(body: Body, request: Message) -> pb.ClassifyResponse:
     model = cast(pb.ClassifyRequest, request).model
     answer = pb.ClassifyResponse(model=model, usage=_read_usage(body["usage"]))
     for row in body["data"]:
-        one = answer.data.add(index=row["index"], prediction=row["prediction"], score=row["score"])
-        for said in row["predictions"]:
-            one.predictions.add(label=said["label"], score=said["score"])
+        one = answer.data.add(index=row["index"])
+        chosen = row["prediction"]
+        if isinstance(chosen, str):
+            _read_chosen(one, chosen, row["score"], row["predictions"])
+            continue
+        for name in chosen:
+            found = (row[key][name] for key in ("prediction", "score", "predictions"))
+            _read_chosen(one.groups.add(name=name), *found)
     return answer
+
+
+def _read_chosen(
+    one: pb.Classification | pb.GroupClassification,
+    prediction: str,
+    score: float,
+    predictions: Sequence[Body],
+) -> None:
+    one.prediction, one.score = prediction, score
+    for said in predictions:
+        one.predictions.add(label=said["label"], score=said["score"])
 
 
 def _read_models(body: Body, request: Message) -> pb.ListModelsResponse:

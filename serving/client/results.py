@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from serving.errors import InvalidInput
 from serving.values import Usage
 
 __all__ = [
+    "Chosen",
     "Classified",
     "Embedded",
     "Model",
@@ -57,13 +58,20 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Classified:
+class Chosen:
     """`labels` has every input's likeliest; `scores` is `[inputs, labels]`."""
 
     labels: tuple[str, ...]
     scores: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classified(Chosen):
+    """What was chosen for every input: in `groups` by name, where labels were given in groups."""
+
     usage: Usage
     model: str
+    groups: Mapping[str, Chosen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +131,21 @@ def read_ranked(answer: pb.RerankResponse) -> Ranked:
 
 def read_classified(answer: pb.ClassifyResponse) -> Classified:
     """Labels, and the scores of all in the order that they were given."""
+    names = [group.name for group in answer.data[0].groups] if answer.data else []
+    chosen = _chosen(answer.data)
     return Classified(
-        tuple(one.prediction for one in answer.data),
-        np.array([[said.score for said in one.predictions] for one in answer.data]),
+        chosen.labels if not names else (),
+        chosen.scores,
         _usage(answer.usage),
         answer.model,
+        {name: _chosen([one.groups[at] for one in answer.data]) for at, name in enumerate(names)},
+    )
+
+
+def _chosen(said: Sequence[pb.Classification | pb.GroupClassification]) -> Chosen:
+    return Chosen(
+        tuple(one.prediction for one in said),
+        np.array([[label.score for label in one.predictions] for one in said]),
     )
 
 

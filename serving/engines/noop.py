@@ -16,6 +16,7 @@ from serving.engines._calls import Input, Part, Results, Wanted
 from serving.engines._threaded import ThreadedEngine
 from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import SILENT, Telemetry
+from serving.telemetry.engines import AdapterMetrics
 from serving.values import Floats, Ints
 from serving.vectors.matryoshka import unit
 from serving.vectors.sparse import strongest
@@ -34,7 +35,7 @@ def load(spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT)
     batch_tokens = options.batch_tokens or 16384
     return ThreadedEngine(
         spec,
-        lambda: _Hash(spec),
+        lambda: _Hash(spec, AdapterMetrics(telemetry, spec.id)),
         batch_tokens=batch_tokens,
         queue_tokens=options.queue_tokens or 64 * batch_tokens,
         telemetry=telemetry,
@@ -44,7 +45,8 @@ def load(spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT)
 class _Hash:
     """The sum of two windows of a fixed random table, at places that all the tokens decide."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, told: AdapterMetrics) -> None:
+        self._told = told
         self._windows = _windows(spec.dimensions)
         self._wide = _windows(spec.multi.dimensions) if spec.multi else self._windows
         self._skip = spec.multi.skip if spec.multi else 0
@@ -76,8 +78,10 @@ class _Hash:
         """See `Compute`."""
         if gone is not None:
             del self._salts[gone]
+            self._told.dropped()
         if come is not None:
-            self._salts[come.name] = _salt(come.name)
+            with self._told.loading():
+                self._salts[come.name] = _salt(come.name)
 
     def _salt(self, flat: _Hashes, inputs: Sequence[Input], starts: npt.NDArray[np.int64]) -> None:
         """Let adapters and images take part: in the hash of every token that they change."""

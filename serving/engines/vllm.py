@@ -21,12 +21,12 @@ from serving.engines._hardware import chosen_device
 from serving.engines._pooling import head
 from serving.engines._threaded import STUCK_S
 from serving.engines._vllm.arguments import BATCH_TOKENS
-from serving.engines._vllm.backbones import BACKBONES, read_config, refusal
+from serving.engines._vllm.backbones import BACKBONES, foreign, read_config, refusal
 from serving.engines._vllm.core import Core, How
 from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part, vocabulary
 from serving.engines._vllm.packing import Answer
-from serving.errors import InvalidConfig, PolyvecError, Unavailable
-from serving.models.spec import ModelSpec
+from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
+from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import watch_queue
 from serving.values import Floats, Output, Prepared, ServiceClass, Vectors
@@ -68,7 +68,7 @@ class VllmEngine:
         self, spec: ModelSpec, options: EngineOptions, telemetry: Telemetry = SILENT
     ) -> None:
         config = read_config(spec)
-        backbone = BACKBONES[str(config["model_type"])]
+        self._backbone = backbone = BACKBONES[str(config["model_type"])]
         self._spec = spec
         self._pad, self._vocabulary = pad_token(config), vocabulary(config)
         self._cacheable = backbone.causal and spec.pooling.modes == ("last",)
@@ -105,6 +105,17 @@ class VllmEngine:
         with self._taken(sum(length or 1 for length in lengths), prepared.service_class):
             work = self._core.run(self._job(prepared, lengths, deadline))
             return await asyncio.wrap_future(work)
+
+    async def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """See `Adaptable.exchange`."""
+        self._refuse_if_unable()
+        self._adapters -= {gone}
+        reason = come and foreign(self._spec, self._backbone, come)
+        work = self._core.run(self._core.exchange(gone, None if reason else come))
+        await asyncio.wrap_future(work)
+        if reason:
+            raise ModelUnavailable(f"{reason}; the torch engine runs it")
+        self._adapters |= {come.name} if come else set()
 
     async def check(self) -> None:
         """See `Engine.check`."""

@@ -259,16 +259,26 @@ class RerankResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., results: _Optional[_Iterable[_Union[RerankResult, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "inputs", "labels", "truncate")
+    __slots__ = ("model", "inputs", "labels", "truncate", "groups")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     model: str
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
     labels: _containers.RepeatedScalarFieldContainer[str]
     truncate: bool
-    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., truncate: _Optional[bool] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[LabelGroup]
+    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., truncate: _Optional[bool] = ..., groups: _Optional[_Iterable[_Union[LabelGroup, _Mapping]]] = ...) -> None: ...
+
+class LabelGroup(_message.Message):
+    __slots__ = ("name", "labels")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LabelScore(_message.Message):
     __slots__ = ("label", "score")
@@ -279,16 +289,30 @@ class LabelScore(_message.Message):
     def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("index", "prediction", "score", "predictions")
+    __slots__ = ("index", "prediction", "score", "predictions", "groups")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     index: int
     prediction: str
     score: float
     predictions: _containers.RepeatedCompositeFieldContainer[LabelScore]
-    def __init__(self, index: _Optional[int] = ..., prediction: _Optional[str] = ..., score: _Optional[float] = ..., predictions: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[GroupClassification]
+    def __init__(self, index: _Optional[int] = ..., prediction: _Optional[str] = ..., score: _Optional[float] = ..., predictions: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[GroupClassification, _Mapping]]] = ...) -> None: ...
+
+class GroupClassification(_message.Message):
+    __slots__ = ("name", "prediction", "score", "predictions")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    prediction: str
+    score: float
+    predictions: _containers.RepeatedCompositeFieldContainer[LabelScore]
+    def __init__(self, name: _Optional[str] = ..., prediction: _Optional[str] = ..., score: _Optional[float] = ..., predictions: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("model", "data", "usage", "request_id")

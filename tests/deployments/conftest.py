@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from deployments.config import AppConfig, parse_config
 from deployments.local import Address, LocalNode
@@ -35,6 +38,32 @@ def free_port() -> int:
         return port
 
 
+def write_adapters(folder: Path) -> Path:
+    """Three LoRAs for MiniLM in `folder`, by name."""
+    module = "base_model.model.encoder.layer.0.attention.self.query"
+    for name in ("one", "two", "three"):
+        (folder / name).mkdir(parents=True)
+        facts = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+        (folder / name / "adapter_config.json").write_text(json.dumps(facts))
+        down, up = np.ones((2, 384), np.float32), np.zeros((384, 2), np.float32)
+        tensors = {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
+        save_file(tensors, folder / name / "adapter_model.safetensors")
+    return folder
+
+
+def tenants_model(folder: Path) -> dict[str, object]:
+    """A model with those adapters, of which a replica has one at a time."""
+    tasks = [{"name": name, "adapter": str(folder / name)} for name in ("one", "two", "three")]
+    return {
+        "id": "tenants",
+        "source": SOURCE,
+        "engine": "noop",
+        "replicas": {"min": 2, "max": 2},
+        "extra_tasks": tasks,
+        "adapters": {"resident": 1, "loads_per_minute": 600},
+    }
+
+
 def config(images: Path, folder: Path) -> AppConfig:
     tenants = {name: {"keys": [entry(key)]} for name, key in KEYS.items()}
     tenants["tests"]["admin"] = True
@@ -58,6 +87,7 @@ def config(images: Path, folder: Path) -> AppConfig:
                     "placement": "per_task",
                     "extra_tasks": [{"name": "retrieval.query", "prompt": "query: "}],
                 },
+                tenants_model(write_adapters(folder / "adapters")),
             ],
             "gateway": {"replicas": {"min": 2, "max": 2}},
             "limits": {"requests": 32, "tokens": 50_000, "body_bytes": 8 * 2**20},

@@ -19,6 +19,9 @@ import httpx
 import psutil
 import pytest
 
+from serving.tenants.keys import new_key
+from tests.tenants import bearer, entry, file_of
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +104,10 @@ def environment(port: int) -> dict[str, str]:
 def config_file(folder: Path, name: str, port: int) -> Path:
     text = (ROOT / "deployments" / "configs" / f"{name}.yaml").read_text()
     path = folder / f"{name}.yaml"
-    path.write_text(text.replace("port: 8000", f"port: {port}"))
+    ports = text.replace("port: 8000", f"port: {port}").replace(
+        "port: 9000", f"port: {free_port()}"
+    )
+    path.write_text(ports)
     return path
 
 
@@ -125,7 +131,7 @@ def test_serve_says_ready_answers_the_curl_it_prints_and_drains_on_ctrl_c(tmp_pa
         pasted = subprocess.run(curl, shell=True, capture_output=True, text=True)
         assert '"object":"embedding"' in pasted.stdout
         family = descendants(process.pid)
-        body = {"model": MINI, "input": ["word " * 200] * 40}
+        body = {"model": MINI, "input": ["word " * 200] * 8}
         with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as pool:
             url = f"http://127.0.0.1:{port}/v1/embeddings"
             asked = [pool.submit(client.post, url, json=body) for _ in range(8)]
@@ -153,7 +159,10 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
     url = f"http://127.0.0.1:{port}"
     path = config_file(tmp_path, "cluster", port)
     # Two gateways, a preprocessor and a replica; on loopback, for this is one machine.
-    path.write_text(path.read_text().replace("0.0.0.0", "127.0.0.1"))
+    text = path.read_text().replace("0.0.0.0", "127.0.0.1")
+    key, tenants = new_key(), tmp_path / "tenants.yaml"
+    tenants.write_text(file_of({"acme": {"keys": [entry(key)]}}))
+    path.write_text(text.replace("/etc/polyvec/tenants.yaml", str(tenants)))
     env = environment(port)
     start = (str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=16", f"--port={gcs}")
     more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
@@ -169,7 +178,7 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
         stop = threading.Event()
 
         def load() -> None:
-            with httpx.Client(timeout=60) as client:
+            with httpx.Client(timeout=60, headers={"authorization": bearer(key)}) as client:
                 while not stop.is_set():
                     body = {"model": MINI, "input": "a cat"}
                     statuses.append(client.post(f"{url}/v1/embeddings", json=body).status_code)

@@ -71,7 +71,7 @@ def test_a_jina_body_gets_what_it_asks_for(http: httpx.Client) -> None:
 def test_ready_names_every_model_once_it_answers(http: httpx.Client) -> None:
     assert http.get("/ready").status_code == 200
     listed = {row["id"] for row in http.get("/v1/models").json()["data"]}
-    assert listed == {MINI, "null", "by-task", "v4", "v4-noop"}
+    assert listed == {MINI, "null", "by-task", "tenants", "v4", "v4-noop"}
 
 
 def test_a_task_reaches_the_group_that_is_its_own(http: httpx.Client) -> None:

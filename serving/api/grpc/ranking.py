@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 import serving.protos.embeddings_pb2 as pb
 from serving import ranking
+from serving.api.classifying import no_documents, read_labels
 from serving.api.fields import Fields
 from serving.api.grpc.reading import read_item, read_items
 from serving.api.grpc.rpc import Said
@@ -15,11 +17,9 @@ from serving.calls import Call
 from serving.errors import InvalidInput
 from serving.ranking import SCORINGS, ClassifyAsk, RankAsk, Ranking, Scoring
 from serving.service import Service
-from serving.values import Image, Text
+from serving.values import Floats, Image, Item, Text
 
 __all__ = ["classify", "rerank"]
-
-_MOST_LABELS = 512  # as Jina's (api.md 1.7)
 
 
 async def rerank(
@@ -43,23 +43,14 @@ async def classify(
 ) -> Said[pb.ClassifyResponse]:
     """Every input's likeliest label, and the scores of all."""
     spec = find(service.catalog, request.model)
-    labels = _labels(request)
     items = read_items(request.inputs, "inputs", service.max_inputs)
-    ask = ClassifyAsk(spec.id, items, {None: labels}, request.truncate)
+    ask = ClassifyAsk(spec.id, items, _labels(request, items), request.truncate)
     found = await ranking.classify(service, call, ask)
     began = time.perf_counter()
-    data = []
-    for index, row in enumerate(found.scores[None].tolist()):
-        best = max(range(len(row)), key=row.__getitem__)
-        scores = [
-            pb.LabelScore(label=label, score=score)
-            for label, score in zip(labels, row, strict=True)
-        ]
-        data.append(
-            pb.Classification(
-                index=index, prediction=labels[best], score=row[best], predictions=scores
-            )
-        )
+    data = [pb.Classification(index=index) for index in range(len(items))]
+    for name, rows in found.scores.items():
+        for one, row in zip(data, rows, strict=True):
+            _predict(one if name is None else one.groups.add(name=name), ask.labels[name], row)
     usage = write_usage(found.usage)
     written = pb.ClassifyResponse(model=spec.id, data=data, usage=usage, request_id=call.id)
     return Said(written, found.stages, time.perf_counter() - began)
@@ -105,12 +96,29 @@ def _result(request: pb.RerankRequest, found: Ranking, place: int) -> pb.RerankR
     return result
 
 
-def _labels(request: pb.ClassifyRequest) -> tuple[str, ...]:
+def _predict(
+    said: pb.Classification | pb.GroupClassification, labels: Sequence[str], row: Floats
+) -> None:
+    best = int(row.argmax())
+    said.prediction, said.score = labels[best], float(row[best])
+    for label, score in zip(labels, row.tolist(), strict=True):
+        said.predictions.add(label=label, score=score)
+
+
+def _labels(
+    request: pb.ClassifyRequest, items: Sequence[Item]
+) -> Mapping[str | None, tuple[str, ...]]:
     noted = Fields({}, {})
-    if not 1 <= len(request.labels) <= _MOST_LABELS:
-        noted.problem("labels", f"must have 1 to {_MOST_LABELS} labels", "length")
-    for index, label in enumerate(request.labels):
-        if not label:
-            noted.problem(f"labels.{index}", "must not be empty", "too_short")
+    no_documents(noted, "inputs", items)
+    groups = {group.name: list(group.labels) for group in request.groups}
+    if groups and request.labels:
+        noted.problem("groups", "cannot be given beside labels", "groups")
+    elif len(groups) < len(request.groups):
+        noted.problem("groups", "must not have a name twice", "groups")
+    labels = (
+        read_labels(noted, "groups", groups)
+        if groups
+        else read_labels(noted, "labels", list(request.labels))
+    )
     noted.check()
-    return tuple(request.labels)
+    return labels

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
-from serving.engines import EngineOptions
+from serving.engines import AdapterOptions, EngineOptions
 from serving.engines._vllm.backbones import Backbone
 from serving.engines._vllm.packing import Facts
 from serving.errors import InvalidConfig
@@ -52,7 +52,7 @@ def arguments(
         "use_tqdm_on_load": False,
         "seed": 0,
     }
-    found |= _adapted(spec, device) | _seeing(spec)
+    found |= _adapted(spec, options, device) | _seeing(spec)
     found |= given
     found["hf_overrides"] = {
         **_mapping(given, "hf_overrides"),
@@ -65,18 +65,22 @@ def arguments(
     return found
 
 
-def _adapted(spec: ModelSpec, device: str) -> dict[str, Any]:
-    """All adapters stay on the device, so that a step may mix any of them."""
-    if not spec.adapters:
+def _adapted(spec: ModelSpec, options: EngineOptions, device: str) -> dict[str, Any]:
+    """All adapters stay on the device, so that a step may mix any of them; and room for loadable
+    ones."""
+    if not (spec.adapters or spec.loadable):
         return {}
     from vllm.config.lora import MaxLoRARanks
 
-    most = max(one.rank for one in spec.adapters)
+    own = [one.rank for one in spec.adapters]
+    coming = options.adapters or AdapterOptions(len(spec.loadable))
+    every = [*own, *[coming.rank] * coming.resident] if spec.loadable else own
+    most = max(every)
     ranks = [rank for rank in get_args(MaxLoRARanks) if rank >= most]
     if not ranks:
         raise InvalidConfig(f"an adapter of {spec.id} has rank {most}, too large for vLLM")
     # On a CPU, vLLM 0.32 gives the last place's adapter to a row without one: it stays empty.
-    places = len(spec.adapters) + (device == "cpu")
+    places = len(every) + (device == "cpu")
     return {"enable_lora": True, "max_loras": places, "max_lora_rank": min(ranks)}
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.models.spec import ModelSpec
+from serving.models.spec import Adapter, ModelSpec
 
-__all__ = ["BACKBONES", "Backbone", "read_config", "refusal"]
+__all__ = ["BACKBONES", "Backbone", "foreign", "read_config", "refusal"]
 
 _LORA = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -60,10 +60,17 @@ def refusal(spec: ModelSpec) -> str | None:
         return f"vLLM takes no images into {kind}, and {spec.id} does"
     if spec.multi is not None and spec.multi.head is None and not backbone.sees:
         return f"vLLM has no multi_vector_projector in {kind}, and {spec.id} needs one"
-    for adapter in spec.adapters:
-        for name in _modules(Path(adapter.path) / _LORA):
-            if not name.startswith(backbone.adapted):  # vLLM would leave it out, and say nothing
-                return f"vLLM cannot adapt {name}, as the adapter {adapter.name} of {spec.id} does"
+    if spec.loadable and not backbone.adapted:
+        return f"vLLM takes no adapters into {kind}, and {spec.id} has some"
+    told = (foreign(spec, backbone, adapter) for adapter in spec.adapters)
+    return next((reason for reason in told if reason is not None), None)
+
+
+def foreign(spec: ModelSpec, backbone: Backbone, adapter: Adapter) -> str | None:
+    """Why vLLM cannot run an adapter, in one sentence; None where it can."""
+    for name in _modules(Path(adapter.path) / _LORA):
+        if not name.startswith(backbone.adapted):  # vLLM would leave it out, and say nothing
+            return f"vLLM cannot adapt {name}, as the adapter {adapter.name} of {spec.id} does"
     return None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from itertools import count
 from math import ceil
 from pathlib import Path
 from threading import Thread
@@ -23,7 +24,7 @@ from serving.engines._vllm.arguments import arguments
 from serving.engines._vllm.backbones import Backbone
 from serving.engines._vllm.packing import Wish
 from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
-from serving.models.spec import ModelSpec
+from serving.models.spec import Adapter, ModelSpec
 from serving.operators import declare
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import AdapterMetrics
@@ -81,7 +82,9 @@ class Core:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._work, name=f"engine {spec.id}", daemon=True)
         self._thread.start()
-        self._adapters: dict[str | None, Any] = {}
+        self._adapters: dict[str | None, Any] = {None: None}
+        self._numbers = count(1)
+        self._told = AdapterMetrics(telemetry, spec.id)
         self._llm: Any = None
         try:
             self.run(self._start(options, backbone, telemetry)).result()
@@ -134,6 +137,31 @@ class Core:
             _log.exception("an input of %s failed", self._spec.id)
             raise PolyvecError("the model failed on this input") from None
 
+    async def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        """See `Adaptable.exchange`."""
+        try:
+            if gone is not None:
+                await self._llm.remove_lora(self._adapters.pop(gone).lora_int_id)
+                self._told.dropped()
+            if come is not None:
+                await self._add(come)
+        except Exception as error:
+            if (died := self.died) is not None:
+                raise Unavailable(died) from None
+            name = gone if come is None else come.name
+            message = f"the adapter {name!r} cannot be loaded into vLLM: {_told(error)}"
+            raise ModelUnavailable(message) from None
+
+    async def _add(self, adapter: Adapter) -> None:
+        from vllm.lora.request import LoRARequest
+
+        # Another name for every load: vLLM takes what it has cached under a name for its own.
+        number = next(self._numbers)
+        request = LoRARequest(f"{number} {adapter.name}", number, adapter.path)
+        with self._told.loading():
+            await self._llm.add_lora(request)
+        self._adapters[adapter.name] = request
+
     def stop(self) -> None:
         """End vLLM's processes and the thread. May take seconds."""
         if self._llm is not None:
@@ -149,7 +177,6 @@ class Core:
             if find_spec("vllm") is None:
                 raise InvalidConfig("the vllm engine needs vLLM: install polyvec[gpu], or [cpu]")
             from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.lora.request import LoRARequest
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -170,12 +197,8 @@ class Core:
                     stat_loggers=[stat_logger(telemetry, self._spec.id)],
                     disable_log_stats=telemetry is SILENT,
                 )
-                self._adapters = {None: None}
-                told = AdapterMetrics(telemetry, self._spec.id)
-                for number, one in enumerate(self._spec.adapters, start=1):
-                    self._adapters[one.name] = LoRARequest(one.name, number, one.path)
-                    with told.loading():
-                        await self._llm.add_lora(self._adapters[one.name])
+                for one in self._spec.adapters:
+                    await self._add(one)
             except Exception as error:
                 await self._shut()
                 message = f"{self._spec.id} cannot be loaded into vLLM: {_told(error)}"

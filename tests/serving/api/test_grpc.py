@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import httpx
@@ -275,13 +276,38 @@ async def test_inputs_are_classified_by_labels(rpc: EmbeddingsServiceStub) -> No
     assert answer.usage.total_tokens > 0
 
 
-@pytest.mark.parametrize("labels", [[], [""], ["x"] * 513])
-async def test_labels_are_some_and_none_is_empty(
-    rpc: EmbeddingsServiceStub, labels: list[str]
+def group(name: str, *labels: str) -> pb.LabelGroup:
+    return pb.LabelGroup(name=name, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "labels must have 1 to 512 labels"),
+        ({"labels": [""]}, "labels must be a list of labels"),
+        ({"labels": map(str, range(513))}, "labels must have 1 to 512 labels"),
+        ({"labels": ["x", "x"]}, "labels must not have a label twice"),
+        ({"groups": [group("a")]}, "groups.a must have 1 to 64 labels"),
+        ({"groups": [group(str(n), "x") for n in range(9)]}, "groups must have 1 to 8 groups"),
+        ({"groups": [group("a", "x"), group("a", "y")]}, "groups must not have a name twice"),
+        ({"groups": [group("a", "x")], "labels": ["x"]}, "cannot be given beside labels"),
+    ],
+)
+async def test_labels_are_some_and_each_is_there_once(
+    rpc: EmbeddingsServiceStub, asked: dict[str, Any], said: str
 ) -> None:
-    request = pb.ClassifyRequest(model="toy", inputs=inputs("a"), labels=labels)
-    with pytest.raises(grpc.aio.AioRpcError, match="labels"):
+    request = pb.ClassifyRequest(model="toy", inputs=inputs("a"), **asked)
+    with pytest.raises(grpc.aio.AioRpcError, match=said) as error:
         await rpc.Classify(request)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_pdf_is_not_classified(rpc: EmbeddingsServiceStub) -> None:
+    pdf = pb.Input(pdf=pb.Pdf(url="https://x/y.pdf"))
+    with pytest.raises(grpc.aio.AioRpcError, match="is a PDF; give a text"):
+        await rpc.Classify(
+            pb.ClassifyRequest(model="toy", inputs=[*inputs("a"), pdf], labels=["x"])
+        )
 
 
 async def test_the_callers_request_id_comes_back(rpc: EmbeddingsServiceStub) -> None:

@@ -135,6 +135,30 @@ async def test_documents_are_ranked(wire: Wire) -> None:
     assert found.usage.total_tokens > 0
 
 
+async def test_inputs_are_classified(wire: Wire) -> None:
+    labels = ["weather", "a kitten naps"]
+    async with AsyncClient(await wire(service(minilm()[0]))) as client:
+        found = await client.classify(["a kitten naps", "weather"], labels, MODEL)
+    assert found.labels == ("a kitten naps", "weather") and found.groups == {}
+    np.testing.assert_allclose(found.scores.sum(axis=1), 1, atol=1e-6)
+    assert [labels[at] for at in found.scores.argmax(axis=1)] == list(found.labels)
+    assert found.model == MODEL and found.usage.total_tokens > 0
+
+
+async def test_labels_in_groups_are_chosen_from_by_group(wire: Wire) -> None:
+    groups = {"animal": ["a kitten", "a whale"], "place": ["a sofa", "the sea", "a road"]}
+    async with AsyncClient(await wire(service(minilm()[0]))) as client:
+        found = await client.classify(["a kitten", "the sea"], groups, MODEL)
+        alone = [await client.classify(["the sea"], group, MODEL) for group in groups.values()]
+    assert found.labels == () and found.scores.size == 0
+    assert list(found.groups) == list(groups)
+    assert found.groups["animal"].labels[0] == "a kitten"
+    assert found.groups["place"].labels[1] == "the sea"
+    for one, other in zip(found.groups.values(), alone, strict=True):
+        assert one.labels[1:] == other.labels
+        np.testing.assert_allclose(one.scores[1:], other.scores, atol=1e-6)
+
+
 async def test_models_are_listed(wire: Wire) -> None:
     async with AsyncClient(await wire(service(toy(), able()))) as client:
         models = {one.id: one for one in await client.models()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from serving.errors import InvalidConfig
@@ -126,6 +128,7 @@ BACKWARDS = {"not_before": "2027-01-01", "expires": "2026-01-01"}
             "tenants.a.keys.0: expires is not after not_before",
         ),
     ],
+    ids=count(),  # the same in every process of the tests, though keys are drawn anew
 )
 def test_a_wrong_file_is_refused_by_the_path_of_what_is_wrong(text: str, said: str) -> None:
     with pytest.raises(InvalidConfig, match=said):
