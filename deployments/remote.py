@@ -19,7 +19,7 @@ from deployments.flights import PackedVectors, pack_prepared, unpack_vectors
 from deployments.pixels import PixelsLost, prepared_again, with_remedy
 from deployments.suspects import Suspects
 from serving.engines import Engine
-from serving.errors import Overloaded, PolyvecError, Unavailable
+from serving.errors import EngineDied, Overloaded, PolyvecError, Unavailable
 from serving.preparing import Preparer
 from serving.telemetry import SILENT, Telemetry, metrics
 from serving.telemetry.carrying import Carrier, carried
@@ -111,7 +111,7 @@ class RemoteEngine:
         sleeps: bool = False,
         adapters: Collection[str] = (),
     ) -> None:
-        self._sleeps = sleeps
+        self._sleeps, self._died = sleeps, ""
         self._adapters = frozenset(adapters)
         self._handle, self._width, self._row = handle, width, row
         self._embed = _Hop(handle, "embed")
@@ -145,16 +145,23 @@ class RemoteEngine:
         return await self._embedded((again, deadline, carrier))
 
     async def check(self) -> None:
-        """See `Engine.check`; `Unavailable` too where no replica answers within two seconds."""
+        """See `Engine.check`; `Unavailable` too where no replica answers within two seconds.
+
+        It says then what the last replica died of.
+        """
         if self._sleeps:
             return
         try:
             async with asyncio.timeout(_CHECK_S):
                 await self._check.remote()
         except TimeoutError:
-            raise Unavailable("no replica answers yet") from None
+            raise Unavailable(self._died or "no replica answers yet") from None
         except Exception as error:
-            raise translated(error) from None
+            found = translated(error)
+            if self._died and isinstance(found, Unavailable):
+                found = Unavailable(self._died)
+            raise found from None
+        self._died = ""
 
     async def close(self) -> None:
         """End the calls under way; the replicas are Serve's to stop."""
@@ -185,6 +192,9 @@ class RemoteEngine:
         flight = f"{self._name}-{name}"
         results: list[PackedVectors | PolyvecError]
         results = await self._embed(size, flight, packed, adapter=adapter)
+        for result in results:
+            if isinstance(result, EngineDied):
+                self._died = result.message
         return [r if isinstance(r, PolyvecError) else unpack_vectors(r) for r in results]
 
     def _kind(self, item: _Asked) -> Hashable:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 
 from ray import serve
-from ray.serve._private.common import RequestRoutingInfo
+from ray.serve._private.common import ReplicaID, RequestRoutingInfo
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
@@ -17,7 +18,7 @@ from deployments.loopback import bind_as_asked
 from deployments.measuring import Observing, finish, telemetry_of
 from deployments.pixels import fetched
 from serving.engines import EngineOptions, open_engine
-from serving.errors import PolyvecError, Unavailable
+from serving.errors import EngineDied, PolyvecError, Unavailable
 from serving.models.catalog import Entry
 from serving.models.loading import load_spec
 from serving.telemetry import metrics, traces
@@ -28,15 +29,24 @@ __all__ = ["Replica"]
 # For an item that was dropped: nobody reads it.
 _GONE = PolyvecError("the caller has gone")
 
+_LAST_WORDS_S = 0.1  # for what its calls are told to leave the process
+
 log = logging.getLogger("polyvec.replica")
+
+
+def _own_id() -> ReplicaID | None:
+    """Who this process is to Serve; None outside of it."""
+    try:
+        return serve.get_replica_context().replica_id
+    except RayServeException:
+        return None
 
 
 def _tell_routers(adapters: Sequence[str]) -> None:
     """Have Serve's routers prefer this replica for those: its own multiplexing is not used, since
     that takes adapters from whoever uses them."""
-    try:
-        own = serve.get_replica_context().replica_id
-    except RayServeException:
+    own = _own_id()
+    if own is None:
         return
     found = RequestRoutingInfo(replica_id=own, multiplexed_model_ids=list(adapters))
     client = _get_global_client()
@@ -62,6 +72,7 @@ class Replica:
         self._engine = open_engine(engine, spec, options, self._telemetry, _tell_routers)
         self._flights: dict[str, list[asyncio.Task[PackedVectors | PolyvecError]]] = {}
         self._load = Load()
+        self._ending: asyncio.Task[None] | None = None
 
     async def embed(
         self, flight: str, items: Sequence[PackedPrepared]
@@ -90,10 +101,23 @@ class Replica:
                 span.set({"tokens": tokens, "queue_s": queue_s, "infer_s": infer_s})
                 return pack_vectors(vectors)
         except PolyvecError as error:
+            if isinstance(error, EngineDied):
+                self._end()
             return error
         except Exception:
             log.exception("the engine failed")
             return PolyvecError("an internal error; the server's log has the details")
+
+    def _end(self) -> None:
+        """Have this process end, so that Serve sends nothing more here and starts another one."""
+        if self._ending is None and _own_id() is not None:
+            self._ready(0)
+            self._ending = asyncio.create_task(self._ended())
+
+    async def _ended(self) -> None:
+        await asyncio.sleep(_LAST_WORDS_S)
+        await finish(self._telemetry)
+        os._exit(1)
 
     async def drop(self, flight: str, index: int) -> None:
         """Forget one item of a flight, if it is here: its caller has gone."""

@@ -26,7 +26,8 @@ PolyvecError                       500  INTERNAL_ERROR
 │   ├── ResourceNotFound           404  RESOURCE_NOT_FOUND
 │   └── MethodNotAllowed           405  METHOD_NOT_ALLOWED
 ├── Unavailable                    503  SERVICE_UNAVAILABLE
-│   └── Overloaded                 503  SERVICE_OVERLOADED
+│   ├── Overloaded                 503  SERVICE_OVERLOADED
+│   └── EngineDied                 503  ENGINE_DIED          a replica's; its calls are sent again
 ├── EngineCrashed                  500  INPUT_CRASHES_ENGINE  replicas die under it; not sent again
 ├── DeadlinePassed                 504  SERVICE_TIMEOUT
 ├── ModelUnavailable               500  MODEL_UNAVAILABLE    a checkpoint that cannot be had or read
@@ -47,6 +48,7 @@ __all__ = [
     "ConcurrencyExceeded",
     "DeadlinePassed",
     "EngineCrashed",
+    "EngineDied",
     "Forbidden",
     "ImageLimitExceeded",
     "InputTooLarge",
@@ -296,6 +298,25 @@ class Overloaded(Unavailable):
     """`Overloaded(message, retry_after_s=1.0)`: a queue is full; nothing was taken."""
 
     code = "SERVICE_OVERLOADED"
+
+
+class EngineDied(Unavailable):
+    """`EngineDied(message, taken=False)`: an engine is dead for good, in a process that lives.
+
+    `taken` says that this call was in it when it died, and may be why.
+    """
+
+    code = "ENGINE_DIED"
+
+    @property
+    def taken(self) -> bool:
+        """The second argument, or False."""
+        return bool(self.args[1]) if len(self.args) > 1 else False
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Two seconds, by which there may be another replica."""
+        return 2.0
 
 
 class EngineCrashed(PolyvecError):

@@ -15,6 +15,8 @@ from serving.operators import declare
 # Before anything imports huggingface_hub or ray, which read these once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Two processes of tests share two cores: threads that wait for each other would spin on them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Views of checkpoints go there, and not into somebody's home; removed when the process ends.
 _CACHE = tempfile.TemporaryDirectory(prefix="polyvec-", ignore_cleanup_errors=True)
 os.environ.setdefault("POLYVEC_CACHE", _CACHE.name)
@@ -32,21 +34,26 @@ def pytest_sessionfinish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `gpu` on a machine without one; share out the rest among processes.
 
-    A file is one process's, for the sake of its fixtures, and so are all tests on the shared Ray
-    node, and all on shared vLLM engines. Those two come first, because they take longest.
+    A file is one process's, for the sake of its fixtures, and so are all tests that start a Ray,
+    and all on shared vLLM engines. Those two come first, because they take longest; and what starts
+    a Ray of its own comes before the shared node, of which every idle process costs a little.
     """
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="this machine has no GPU"))
     groups = {item: _group(item) for item in items}
-    items.sort(key=lambda item: _FIRST.index(groups[item]) if groups[item] in _FIRST else 9)
+    items.sort(key=lambda item: (_place(groups[item]), "node" in getattr(item, "fixturenames", ())))
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
 
 
 _FIRST = ("vllm", "ray")
 _VLLM = re.compile(r"test_vllm|[-\[]vllm[-\]]")  # in a file's or test's name, or a parameter
+
+
+def _place(group: str) -> int:
+    return _FIRST.index(group) if group in _FIRST else len(_FIRST)
 
 
 def _group(item: pytest.Item) -> str:

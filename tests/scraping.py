@@ -6,7 +6,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.telemetry import Telemetry
 
-__all__ = ["shown"]
+__all__ = ["names", "shown"]
+
+
+def names(telemetry: Telemetry) -> set[str]:
+    """Of every sample, those of buckets too."""
+    text = (telemetry.exposition() or b"").decode()
+    families = text_string_to_metric_families(text)
+    return {sample.name for family in families for sample in family.samples}
 
 
 def shown(telemetry: Telemetry) -> dict[tuple[str, ...], float]:

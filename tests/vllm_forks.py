@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from multiprocessing import forkserver, set_forkserver_preload
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
@@ -28,14 +29,21 @@ _NEEDED = (
 
 
 @contextmanager
-def forking() -> Iterator[None]:
-    """Engines that are started meanwhile are forks."""
+def forking(engine: str = "vllm") -> Iterator[None]:
+    """Engines that are started meanwhile are forks, if they are vLLM's and that is installed."""
+    if engine != "vllm" or find_spec("vllm") is None:
+        yield
+        return
     set_forkserver_preload(["tests.vllm_preloaded"])
     before = {name: import_module(name).get_mp_context for name in _ASKING}
+    registry = vars(import_module("vllm.model_executor.models.registry"))
+    apart = registry["_run_in_subprocess"]
     _patch()
+    registry["_run_in_subprocess"] = lambda look: look()  # at a class: one more import of vLLM
     try:
         yield
     finally:
+        registry["_run_in_subprocess"] = apart
         for name, own in before.items():
             vars(import_module(name))["get_mp_context"] = own
 

@@ -1,15 +1,16 @@
-"""A replica that can be made to die: its no-op engine takes its time, and one input kills it."""
+"""A replica that can be made to die: its no-op engine takes its time, and two inputs kill it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from deployments.replica import Replica
-from loadtests.faults import POISON_TOKENS
+from loadtests.faults import ENGINE_POISON_TOKENS, POISON_TOKENS
 from serving.engines import noop
 from serving.engines._calls import Input, Results
 
@@ -31,4 +32,6 @@ class _Frail(noop._Hash):
         time.sleep(_BATCH_S)
         if any(len(one.ids) == POISON_TOKENS for one in inputs):
             os.kill(os.getpid(), signal.SIGKILL)
+        if any(len(one.ids) == ENGINE_POISON_TOKENS for one in inputs):
+            sys.exit("poisoned")  # ends the engine's thread
         return super().__call__(inputs)

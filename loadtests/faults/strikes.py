@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.faults import POISON_TOKENS
+from loadtests.faults import ENGINE_POISON_TOKENS, POISON_TOKENS
 from loadtests.faults.asker import Asker
 from loadtests.faults.site import Site
 from loadtests.mixes import Question
@@ -109,10 +109,10 @@ def _config(site: Site, asker: Asker) -> str:
     return ""
 
 
-def _poison(site: Site, asker: Asker) -> str:
+def _poison(site: Site, asker: Asker, tokens: int = POISON_TOKENS) -> str:
     living, died = site.pids(_REPLICA), set[int]()
     wanted = len(living)
-    question = Question("poison", (next(texts(POISON_TOKENS, 0)),), "", "interactive")
+    question = Question("poison", (next(texts(tokens, 0)),), "", "interactive")
     said = []
     for _ in range(_DOSES):
         asked = asker.ask(question, _DOSE_S)
@@ -126,6 +126,10 @@ def _poison(site: Site, asker: Asker) -> str:
     attempts = sum(len(one.trouble) for one in said)
     told = ", ".join(sorted({one.refusal or "answered" for one in said}))
     return f"{len(died)} replicas died of {attempts} poisoned attempts, told at last: {told}"
+
+
+def _engine(site: Site, asker: Asker) -> str:
+    return _poison(site, asker, ENGINE_POISON_TOKENS)
 
 
 FAULTS = {
@@ -146,7 +150,8 @@ FAULTS = {
         Fault("spool", f"a full disk for the spool, {_DISK_FULL_S:.0f} s", _spool, small_disk=True),
         Fault("redeploy", "every gateway and every replica replaced by new ones", _redeploy),
         Fault("config", "a setting changed, by which gateways are replaced", _config),
-        Fault("poison", "an input that kills its engine, three times", _poison, frail=True),
+        Fault("poison", "an input that kills its replica, three times", _poison, frail=True),
+        Fault("engine", "an input that kills its engine, three times", _engine, frail=True),
     )
 }
 """By name, in the order in which they are listed."""

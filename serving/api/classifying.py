@@ -41,13 +41,10 @@ def read_classes(fields: Fields, most: int) -> WantedClasses:
     if value is not None:
         message = "is a trained classifier, which is not served here: give model and labels"
         fields.problem(name, message, "unsupported", value)
-    name, value = fields.first("labels")
-    if value is None:
-        fields.problem(name, "is missing", "missing")
     ask = ClassifyAsk(
         fields.needed_name("model"),
         _items(fields, most),
-        {} if value is None else read_labels(fields, name, value),
+        _labels(fields),
         fields.flag("truncate", False),
     )
     fields.check()
@@ -87,6 +84,14 @@ def no_documents(fields: Fields, name: str, items: Sequence[Item]) -> None:
     for index, item in enumerate(items):
         if isinstance(item, Pdf):
             fields.problem(f"{name}.{index}", "is a PDF; give a text or an image", "input_type")
+
+
+def _labels(fields: Fields) -> _Labels:
+    name, value = fields.first("labels")
+    if value is None:
+        fields.problem(name, "is missing", "missing")
+        return {}
+    return read_labels(fields, name, value)
 
 
 def read_labels(fields: Fields, name: str, value: object) -> _Labels:

@@ -94,6 +94,7 @@ class Multiplexed:
         self._waiting: dict[str, dict[_Waiting, None]] = {}  # by name, the first to wait first
         self._failed: dict[str, tuple[float, PolyvecError]] = {}
         self._loads: set[asyncio.Task[None]] = set()
+        self._going: dict[str, asyncio.Task[None]] = {}  # by name: the load that drops it
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -164,8 +165,10 @@ class Multiplexed:
         now = monotonic()
         while (move := self._places.next(self._waiting, now)) is not None:
             # In a context of its own: it belongs to no request.
-            load = self._load(move)
+            load = self._load(move, self._going.get(move.come))
             task = asyncio.get_running_loop().create_task(load, context=contextvars.Context())
+            if move.gone is not None:
+                self._going[move.gone] = task
             self._loads.add(task)
             task.add_done_callback(self._loads.discard)
             self._told(self._places.names)
@@ -180,13 +183,16 @@ class Multiplexed:
         if self._waiting and (seconds := self._places.later(now)) is not None:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._advance)
 
-    async def _load(self, move: Move) -> None:
+    async def _load(self, move: Move, before: asyncio.Task[None] | None) -> None:
+        """`before` drops what comes here: what was fetched more quickly must not come before."""
         name, gone = move
         come: Adapter | None = None
         try:
             try:
                 come = await asyncio.to_thread(self._fetch, name)
             finally:
+                if before is not None:
+                    await asyncio.wait([before])
                 await self._engine.exchange(gone, come)
         except Exception as error:
             if not isinstance(error, PolyvecError):
@@ -198,6 +204,8 @@ class Multiplexed:
             self._told(self._places.names)
         else:
             self._places.loaded(name, monotonic())
+        if gone is not None and self._going.get(gone) is asyncio.current_task():
+            del self._going[gone]
         if not self._closed:
             self._advance()
 

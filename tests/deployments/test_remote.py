@@ -17,7 +17,14 @@ from deployments.coalesce import Lane
 from deployments.flights import PackedVectors, pack_vectors, unpack_prepared
 from deployments.pixels import Elsewhere, PixelsLost
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, translated
-from serving.errors import EngineCrashed, InputTooLarge, Overloaded, PolyvecError, Unavailable
+from serving.errors import (
+    EngineCrashed,
+    EngineDied,
+    InputTooLarge,
+    Overloaded,
+    PolyvecError,
+    Unavailable,
+)
 from serving.telemetry import Telemetry, logs
 from serving.telemetry.prometheus import PrometheusBackend
 from serving.values import (
@@ -60,6 +67,7 @@ class Handle:
         self.calls: list[int] = []
         self.by_reference: list[bool] = []
         self.broadcasts: list[tuple[Any, ...]] = []
+        self.down: list[Exception] = []  # what a check raises
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -69,6 +77,8 @@ class Handle:
         return one
 
     def remote(self, *words: Any) -> Response:
+        if not words:
+            return Response(self._checked())
         items = words[-1]
 
         async def work() -> list[Any]:
@@ -78,6 +88,10 @@ class Handle:
             return self._embed(items)
 
         return Response(work())
+
+    async def _checked(self) -> None:
+        for why in self.down:
+            raise why
 
     def broadcast(self, *words: Any) -> None:
         self.broadcasts.append(words)
@@ -136,6 +150,22 @@ async def test_a_call_that_has_killed_two_replicas_is_not_sent_again() -> None:
     with pytest.raises(EngineCrashed, match="2 replicas died"):
         await engine(handle).embed(prepared(4), time.monotonic() + 5)
     assert handle.calls == [1, 1]
+
+
+async def test_an_engine_that_died_is_why_nothing_is_ready() -> None:
+    died = iter([[EngineDied("the engine has died: why", True)]])
+    handle = Handle(lambda items: next(died, None) or summed(items))
+    remote = engine(handle)
+    assert (await remote.embed(prepared(4), time.monotonic() + 5)).array[0, 0] == 4
+    gone = ActorUnavailableError("gone", b"x" * 16)
+    handle.down.append(gone)
+    with pytest.raises(Unavailable, match="has died: why"):
+        await remote.check()
+    handle.down.clear()
+    await remote.check()
+    handle.down.append(gone)
+    with pytest.raises(Unavailable, match="no replica is alive"):
+        await remote.check()
 
 
 async def test_large_answers_go_by_reference() -> None:

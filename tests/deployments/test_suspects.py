@@ -9,16 +9,19 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from deployments.suspects import Suspects
-from serving.errors import EngineCrashed, Overloaded
+from serving.errors import EngineCrashed, EngineDied, Overloaded
 
 Results = Sequence[int | BaseException]
 
 
 class Replicas:
-    """Doubles numbers; every call with a deadly number costs a replica."""
+    """Doubles numbers; every call with a deadly number costs a replica.
 
-    def __init__(self, *deadly: int) -> None:
-        self.deadly = set(deadly)
+    `living`: its engine alone, and the process ends a moment later.
+    """
+
+    def __init__(self, *deadly: int, living: bool = False) -> None:
+        self.deadly, self.living, self.ending = set(deadly), living, 0
         self.calls: list[list[int]] = []
         self.under_way = self.most = 0
 
@@ -29,7 +32,13 @@ class Replicas:
         await asyncio.sleep(0)
         self.under_way -= 1
         if self.deadly & set(items):
-            raise ActorUnavailableError("gone", b"x" * 16)
+            if not self.living:
+                raise ActorUnavailableError("gone", b"x" * 16)
+            self.ending = 2  # calls that still get to it
+            return [EngineDied("the engine has died", True) for _ in items]
+        if self.ending:
+            self.ending -= 1
+            return [EngineDied("the engine has died") for _ in items]
         return [Overloaded("full") if item == 0 else 2 * item for item in items]
 
     @property
@@ -39,7 +48,7 @@ class Replicas:
 
 def guarded(replicas: Replicas, now: list[float] | None = None) -> Suspects[int, int]:
     moment = now or [0.0]
-    return Suspects(replicas, mark=hash, clock=lambda: moment[0])
+    return Suspects(replicas, mark=hash, clock=lambda: moment[0], pause_s=0.0)
 
 
 async def flown(suspects: Suspects[int, int], replicas: Replicas, *items: int) -> Results:
@@ -108,3 +117,23 @@ async def test_deaths_are_forgotten_after_a_while() -> None:
     await flown(suspects, replicas, 5)
     now[0] += 3600
     assert await suspects.alone(5) is None
+
+
+async def test_an_engine_that_dies_in_a_living_process_is_a_death_too() -> None:
+    replicas = Replicas(5, living=True)
+    suspects = guarded(replicas)
+    first, crashed, last = await flown(suspects, replicas, 1, 5, 2)
+    assert (first, last) == (2, 4)
+    assert isinstance(crashed, EngineCrashed)
+    for _ in range(3):
+        with pytest.raises(EngineCrashed, match="3 replicas died"):
+            await suspects.alone(5)
+    assert replicas.deaths == 3
+
+
+async def test_a_call_that_came_after_the_death_is_sent_again_and_is_no_suspect() -> None:
+    replicas = Replicas(living=True)
+    replicas.ending = 3
+    suspects = guarded(replicas)
+    assert await flown(suspects, replicas, 1, 2) == [2, 4]
+    assert await suspects.alone(1) is None

@@ -23,7 +23,7 @@ from serving.engines._vllm import site
 from serving.engines._vllm.arguments import arguments
 from serving.engines._vllm.backbones import Backbone
 from serving.engines._vllm.packing import Wish
-from serving.errors import InvalidConfig, ModelUnavailable, PolyvecError, Unavailable
+from serving.errors import EngineDied, InvalidConfig, ModelUnavailable, PolyvecError
 from serving.models.spec import Adapter, ModelSpec
 from serving.operators import declare
 from serving.telemetry import SILENT, Telemetry
@@ -133,7 +133,7 @@ class Core:
             raise
         except Exception:
             if (died := self.died) is not None:
-                raise Unavailable(died) from None
+                raise EngineDied(died, True) from None
             _log.exception("an input of %s failed", self._spec.id)
             raise PolyvecError("the model failed on this input") from None
 
@@ -147,7 +147,7 @@ class Core:
                 await self._add(come)
         except Exception as error:
             if (died := self.died) is not None:
-                raise Unavailable(died) from None
+                raise EngineDied(died) from None
             name = gone if come is None else come.name
             message = f"the adapter {name!r} cannot be loaded into vLLM: {_told(error)}"
             raise ModelUnavailable(message) from None

@@ -72,7 +72,10 @@ def test_bfloat16_is_near_float32(tmp_path: Path, name: str) -> None:
     found = spec(name, tmp_path)
     folder = Path(found.path) / found.transformer
     exact, rounded = (load(folder, dtype, CPU) for dtype in (torch.float32, torch.bfloat16))
-    assert exact is not None and rounded is not None
+    assert exact is not None
+    assert (rounded is not None) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if rounded is None:
+        pytest.skip("this processor has none of the instructions that oneDNN does bfloat16 with")
     ids, mask = padded(exact.pad)
     cosine = torch.cosine_similarity(exact(ids, mask)[mask], rounded(ids, mask)[mask].float())
     assert cosine.min() > 0.99

@@ -27,6 +27,7 @@ from serving.models.spec import ModelSpec
 from serving.preparing import Preparer, open_preparer
 from serving.values import Fused, Image, Item, Job, Output, Prepared, Text, Vectors
 from tests.upstream import NAMES, build, reference
+from tests.vllm_forks import forking
 
 TEXTS = (
     Text("A man is eating bread."),
@@ -66,7 +67,8 @@ def served(
     spec = load_spec(Entry(request.param, str(path)))
     try:
         module = ENGINES.load(engine)
-        loaded = module.load(spec, EngineOptions(dtype="float32", threads=1))
+        with forking(engine):
+            loaded = module.load(spec, EngineOptions(dtype="float32", threads=1))
     except (ImportError, InvalidConfig) as reason:
         pytest.skip(f"{engine}: {reason}")
     yield Served(path, spec, open_preparer(spec, MediaOptions()), loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.batching import Room
 from serving.engines import AdapterOptions, Engine, EngineOptions, open_engine
+from serving.engines._multiplexed import Multiplexed
 from serving.engines._network import Network
+from serving.engines._places import Places
 from serving.errors import DeadlinePassed, ModelUnavailable, Overloaded, Unavailable
-from serving.models.spec import ModelSpec
+from serving.models.spec import Adapter, ModelSpec
 from serving.telemetry import Telemetry
 from serving.telemetry.prometheus import PrometheusBackend
 from serving.values import Prepared, Usage, Vectors
@@ -238,3 +242,51 @@ async def test_the_engine_without_weights_has_them_come_and_go_too(spec: ModelSp
         answers = [(await ask(engine, name)).array for name in (first, second, first, None)]
     assert np.array_equal(answers[0], answers[2])
     assert not any(np.array_equal(answers[0], other) for other in (answers[1], answers[3]))
+
+
+class Exchanging:
+    """An engine that only knows which adapters it has."""
+
+    def __init__(self) -> None:
+        self.has: set[str] = set()
+
+    async def embed(self, prepared: Prepared, deadline: float) -> Vectors:
+        assert prepared.adapter in self.has
+        return Vectors(np.zeros((1, 1), np.float32))
+
+    async def exchange(self, gone: str | None, come: Adapter | None) -> None:
+        assert gone is None or gone in self.has
+        assert come is None or come.name not in self.has
+        self.has = (self.has - {gone or ""}) | ({come.name} if come else set())
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def test_an_adapter_that_is_fetched_quickly_does_not_come_before_it_has_gone() -> None:
+    fetching, fetched = threading.Event(), threading.Event()
+
+    def fetch(name: str) -> Adapter:
+        if name == "slow":
+            fetching.set()
+            assert fetched.wait(30)
+        return Adapter(name, name, 1)
+
+    inner = Exchanging()
+    engine = Multiplexed(inner, ("a", "b", "slow"), Places(2, 60_000), fetch, Room(1000))
+
+    def job(name: str) -> Prepared:
+        return Prepared(np.array([1], np.int32), np.array([1], np.int32), Usage(), adapter=name)
+
+    later = time.monotonic() + 30
+    await engine.embed(job("a"), later)
+    await engine.embed(job("b"), later)
+    slow = asyncio.create_task(engine.embed(job("slow"), later))  # in the place of "a"
+    await asyncio.to_thread(fetching.wait, 30)
+    again = asyncio.create_task(engine.embed(job("a"), later))  # in the place of "b"
+    await asyncio.wait([again], timeout=0.1)
+    fetched.set()
+    await asyncio.gather(slow, again)
+    assert inner.has == {"slow", "a"}
+    await engine.close()

@@ -32,6 +32,7 @@ from serving.values import Ask, Image, Job, Output, Text
 from tests.serving.media.pictures import encoded, noise
 from tests.upstream import build, reference, relevance
 from tests.vllm_engines import NAMES
+from tests.vllm_forks import forking
 
 QUERY = "who is eating bread?"
 DOCUMENTS = (
@@ -68,7 +69,8 @@ def opened(engine: str, name: str, folder: Path) -> Ranked:
     path = build(name, folder)
     spec = load_spec(Entry(name, str(path)))
     try:
-        loaded = ENGINES.load(engine).load(spec, EngineOptions(dtype="float32", threads=1))
+        with forking(engine):
+            loaded = ENGINES.load(engine).load(spec, EngineOptions(dtype="float32", threads=1))
     except (ImportError, InvalidConfig) as reason:
         pytest.skip(f"{engine}: {reason}")
     preparer = open_preparer(spec, MediaOptions())

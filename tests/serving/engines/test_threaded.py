@@ -16,6 +16,7 @@ from serving.engines._calls import Input, Results
 from serving.engines._threaded import Broken, Compute, OutOfMemory, ThreadedEngine
 from serving.errors import (
     DeadlinePassed,
+    EngineDied,
     InputTooLarge,
     ModelUnavailable,
     PolyvecError,
@@ -241,8 +242,9 @@ async def test_a_broken_model_refuses_everybody_and_check_says_why(
     await asyncio.sleep(0)
     gate.open.set()
     answers = await asyncio.gather(first, waiting, ask(engine, (3, 1)), return_exceptions=True)
-    assert all(isinstance(answer, Unavailable) for answer in answers)
-    with pytest.raises(Unavailable, match="the device is gone"):
+    assert all(isinstance(answer, EngineDied) for answer in answers)
+    assert [answer.taken for answer in answers] == [True, False, False]  # type: ignore[union-attr]
+    with pytest.raises(EngineDied, match="the device is gone"):
         await engine.check()
 
 

@@ -22,7 +22,7 @@ from serving.telemetry import Telemetry
 from serving.telemetry.prometheus import PrometheusBackend
 from serving.values import Floats, Prepared, Usage
 from tests.adapted import make
-from tests.scraping import shown
+from tests.scraping import names, shown
 from tests.serving.engines.harness import TEXTS, embed
 from tests.vllm_engines import TELEMETRY, needs_vllm, shared_engine
 
@@ -144,4 +144,4 @@ async def test_vllm_tells_the_same_and_its_own(tmp_path_factory: pytest.TempPath
     assert more("vllm_request_queue_time_seconds_count", "0", "qwen3") == 2
     assert not any("lora_requests_info" in key[0] for key in found)
     asked = set(re.findall(r"ray_(vllm_\w+)", DASHBOARD.read_text()))
-    assert asked and asked <= {key[0] for key in found}  # what the dashboard asks of vLLM
+    assert asked and asked <= names(TELEMETRY)  # what the dashboard asks of vLLM

@@ -235,8 +235,8 @@ async def test_a_deadline_that_passes_takes_the_inputs_out(given: Given) -> None
 async def test_nobody_beyond_this_machine_can_reach_it(given: Given) -> None:
     given("qwen3")
     here = psutil.Process()
-    children = [one for one in here.children(recursive=True) if "VLLM" in one.name()]
-    assert children
+    children = here.children(recursive=True)
+    assert len(children) > 1
     open_ports = [
         one.laddr.ip
         for process in (here, *children)

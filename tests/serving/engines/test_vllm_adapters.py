@@ -16,6 +16,7 @@ from serving.models.spec import Adapter
 from tests.adapted import make, write_adapter
 from tests.serving.engines.harness import TEXTS, embed
 from tests.vllm_engines import OPTIONS, needs_vllm
+from tests.vllm_forks import forking
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
@@ -30,7 +31,8 @@ async def test_vllm_and_torch_give_the_same_vectors_while_adapters_come_and_go(
     names = [one.path for one in spec.adapters]
     loadable = replace(spec, adapters=(), loadable=(*names, foreign.path))
     options = replace(OPTIONS, adapters=AdapterOptions(1, 60_000))
-    vllm = await asyncio.to_thread(open_engine, "vllm", loadable, options)
+    with forking():
+        vllm = await asyncio.to_thread(open_engine, "vllm", loadable, options)
     torch = open_engine("torch", loadable, replace(options, extra={}))
     try:
         for name in (*names, None, names[0]):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from serving.engines.vllm import VllmEngine, load
-from serving.errors import Overloaded, Unavailable
+from serving.errors import EngineDied, Overloaded, Unavailable
 from serving.values import Floats, Prepared, Usage
 from tests.adapted import make
 from tests.vllm_engines import OPTIONS, needs_vllm
@@ -77,12 +77,13 @@ async def test_an_engine_core_that_dies_fails_all_who_wait_and_the_check_says_so
         await asyncio.sleep(0)
     [core] = [one for one in own if CORE in one.name()]
     core.kill()
-    with pytest.raises(Unavailable, match="qwen3 has died"):
+    with pytest.raises(EngineDied, match="qwen3 has died") as first:
         await call
-    with pytest.raises(Unavailable, match="qwen3 has died"):
+    with pytest.raises(EngineDied, match="qwen3 has died"):
         await engine.check()
-    with pytest.raises(Unavailable, match="qwen3 has died"):
+    with pytest.raises(EngineDied, match="qwen3 has died") as later:
         await embed(engine, 1, 4)
+    assert (first.value.taken, later.value.taken) == (True, False)
 
 
 async def test_a_closed_engine_says_so_and_leaves_no_process(
