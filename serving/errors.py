@@ -301,7 +301,7 @@ class Overloaded(Unavailable):
 
 
 class EngineDied(Unavailable):
-    """`EngineDied(message, taken=False)`: an engine is dead for good, in a process that lives.
+    """`EngineDied(message, retry_after_s=1.0, taken=False)`: an engine is dead, its process lives.
 
     `taken` says that this call was in it when it died, and may be why.
     """
@@ -310,13 +310,8 @@ class EngineDied(Unavailable):
 
     @property
     def taken(self) -> bool:
-        """The second argument, or False."""
-        return bool(self.args[1]) if len(self.args) > 1 else False
-
-    @property
-    def retry_after_s(self) -> float | None:
-        """Two seconds, by which there may be another replica."""
-        return 2.0
+        """The third argument, or False."""
+        return bool(self.args[2]) if len(self.args) > 2 else False
 
 
 class EngineCrashed(PolyvecError):

@@ -210,7 +210,7 @@ class ThreadedEngine:
             reason = str(error) if isinstance(error, Broken) else type(error).__name__
             message = f"the engine of {self._spec.id} has died: {reason}"
             self._stop(EngineDied(message))
-            died = EngineDied(message, True)
+            died = EngineDied(message, 1.0, True)
             send([(call, died) for call in {row.ticket.owner for row in batch.rows}])
         finally:
             self._compute = None  # frees the model

@@ -93,7 +93,7 @@ def config(images: Path, folder: Path) -> AppConfig:
             "limits": {"requests": 32, "tokens": 50_000, "body_bytes": 8 * 2**20},
             "quotas": {"timeout_s": 10},  # exact on a machine that is busy with other tests
             "tenants": str(folder / "tenants.yaml"),
-            "batches": {"folder": str(folder / "batches"), "lease_s": 2.0},
+            "batches": {"folder": str(folder / "batches"), "lease_s": 3},
             "ledger": {"url": f"sqlite://{folder / 'ledger.db'}", "spool": str(folder / "spool")},
         }
     )

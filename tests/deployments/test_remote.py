@@ -153,7 +153,7 @@ async def test_a_call_that_has_killed_two_replicas_is_not_sent_again() -> None:
 
 
 async def test_an_engine_that_died_is_why_nothing_is_ready() -> None:
-    died = iter([[EngineDied("the engine has died: why", True)]])
+    died = iter([[EngineDied("the engine has died: why", 1.0, True)]])
     handle = Handle(lambda items: next(died, None) or summed(items))
     remote = engine(handle)
     assert (await remote.embed(prepared(4), time.monotonic() + 5)).array[0, 0] == 4

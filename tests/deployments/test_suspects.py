@@ -35,7 +35,7 @@ class Replicas:
             if not self.living:
                 raise ActorUnavailableError("gone", b"x" * 16)
             self.ending = 2  # calls that still get to it
-            return [EngineDied("the engine has died", True) for _ in items]
+            return [EngineDied("the engine has died", 1.0, True) for _ in items]
         if self.ending:
             self.ending -= 1
             return [EngineDied("the engine has died") for _ in items]

@@ -133,7 +133,7 @@ class Core:
             raise
         except Exception:
             if (died := self.died) is not None:
-                raise EngineDied(died, True) from None
+                raise EngineDied(died, 1.0, True) from None
             _log.exception("an input of %s failed", self._spec.id)
             raise PolyvecError("the model failed on this input") from None
 
