@@ -14,7 +14,7 @@ _COLUMNS = (
     "fault", "sent", "answered", "retried", "slow", "lost", "unbilled", "billed twice",
     "healed s", "recovered s", "worst s", "verdict",
 )  # fmt: skip
-_UNDER_WAY_S = 0.1  # from a gateway's answer to when the client has it
+_UNDER_WAY_S = 1.0  # from a gateway's answer to when a client has it that waits for a processor
 
 
 @dataclass(slots=True)

@@ -23,8 +23,9 @@ _CONTEXT = 128  # fewer tokens than poison has
 _SETTLE_S = 15.0
 _POLL_S = 0.5
 _DISK_BYTES = 2 * 2**20
-# What a gateway answers between two syncs: `ledger.flush_s` and a sync under way.
-UNSYNCED_S = 0.5
+# What a gateway answers between two syncs: `ledger.flush_s`, a sync under way, and the wait of both
+# for a processor where every core is busy.
+UNSYNCED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def again(http: httpx.Client, path: str) -> httpx.Response:
     while True:
         try:
             answer = http.get(path)
-            if answer.status_code != 503:
+            if answer.status_code < 500:  # HAProxy makes a 500 of having nobody to ask
                 return answer
         except httpx.TransportError:
             pass
