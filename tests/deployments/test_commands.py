@@ -168,7 +168,7 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
     more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
     with running(*start, *more, env=env):
         deploy = [BIN / "serve", "deploy", "-a", f"http://127.0.0.1:{dashboard}", path]
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         env["RAY_ADDRESS"] = f"127.0.0.1:{gcs}"
         while (said := run(deploy, env)).returncode:
             assert time.monotonic() < until, said.stdout
