@@ -31,10 +31,10 @@ check: ## what pre-commit runs: ruff, mypy, the house tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/house
 
-clients: ## install every client that a dialect is for, then run them all against the service
-	@$(PYTHON) deployments/install.py test clients
+clients: ## install every client that a dialect is for, apart from vLLM, and run them all against the service
+	@POLYVEC_VENV=.venv-clients $(PYTHON) deployments/install.py test clients
 	@if command -v npm > /dev/null; then npm install --silent --no-package-lock --prefix tests/clients/node; fi
-	$(BIN)/python -m pytest tests/clients $(ARGS)
+	.venv-clients/bin/python -m pytest tests/clients $(ARGS)
 
 bench: ## measure a running server, in texts per server-CPU-second (URL=..., ARGS="--raw --vs ...")
 	@$(PYTHON) deployments/install.py test
@@ -57,5 +57,5 @@ chart: ## write what follows from the chart's sources (schema, README, k8s/), li
 	@exec $(BIN)/python -m helm.build
 
 clean: ## remove .venv and every cache
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-clients build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

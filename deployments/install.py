@@ -7,7 +7,8 @@ say: without an NVIDIA GPU the CPU build, from PyTorch's CPU index where that an
 is configured with, unless that is the CUDA build (gigabytes). `POLYVEC_TORCH=cpu|cuda` overrides.
 Two names stand for extras that the machine decides about: `vllm` is `gpu` or `cpu`, and `auto` is
 `gpu` or nothing, because the engine `auto` is vLLM on a GPU alone.
-A stamp in `.venv` makes the next run return at once. Extras add up: no verb undoes another's.
+A stamp in `.venv`, or the folder that `POLYVEC_VENV` names instead, makes the next run return at
+once. Extras add up: no verb undoes another's.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 __all__ = ["Refusal", "by_machine", "closure", "install", "is_cuda", "main", "pins", "wanted_build"]
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("POLYVEC_VENV", ".venv")
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "polyvec-install.json"
 LOG = VENV / "polyvec-install.log"
