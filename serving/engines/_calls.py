@@ -27,6 +27,7 @@ __all__ = [
     "Settled",
     "Wanted",
     "admitted",
+    "another",
     "deliver",
     "late",
     "send",
@@ -227,6 +228,11 @@ def settle(future: asyncio.Future[None], error: Exception | None = None) -> None
 
     with suppress(RuntimeError):  # the loop is closed
         future.get_loop().call_soon_threadsafe(end)
+
+
+def another(error: PolyvecError) -> PolyvecError:
+    """The same error for one more caller, who adds its own traceback to it."""
+    return type(error)(*error.args)
 
 
 def late() -> DeadlinePassed:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 
 from serving.batching import Room
 from serving.engines import AdapterOptions, EngineOptions
-from serving.engines._calls import late
+from serving.engines._calls import another, late
 from serving.engines._places import Move, Places
 from serving.errors import PolyvecError, Unavailable
 from serving.models.own import own_adapter
@@ -213,18 +213,13 @@ class Multiplexed:
         """Why that adapter is not tried again yet."""
         until, error = self._failed.get(name, (0.0, None))
         if error is None or monotonic() < until:
-            return error and _another(error)
+            return error and another(error)
         del self._failed[name]
         return None
 
     def _refuse(self, name: str, error: PolyvecError) -> None:
         for future in self._waiting.pop(name, {}):
-            future.set_exception(_another(error))
+            future.set_exception(another(error))
 
     def _retry_after(self, _: int) -> float:
         return max(self._places.load_s * len(self._waiting), 1.0)
-
-
-def _another(error: PolyvecError) -> PolyvecError:
-    """The same error for one more caller, who adds its own traceback to it."""
-    return type(error)(*error.args)

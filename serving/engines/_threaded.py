@@ -26,6 +26,7 @@ from serving.engines._calls import (
     Results,
     Settled,
     admitted,
+    another,
     deliver,
     late,
     send,
@@ -162,7 +163,7 @@ class ThreadedEngine:
 
     def _refuse_if_unable(self) -> None:
         if self._refusal is not None:
-            raise self._refusal
+            raise another(self._refusal)
 
     def _standing(self) -> tuple[float, int]:
         with self._ready:
@@ -188,8 +189,8 @@ class ThreadedEngine:
             self._errands.clear()
             self._ready.notify()
         for _, _, future in errands:
-            settle(future, self._refusal)
-        send([(call, self._refusal) for call in waiting])
+            settle(future, another(self._refusal))
+        send([(call, another(self._refusal)) for call in waiting])
 
     def _work(
         self, build: Callable[[], Compute], built: Event, failure: list[BaseException]
