@@ -46,6 +46,7 @@ def test_a_batch_outlives_the_gateways_that_work_on_it(node: LocalNode) -> None:
                 for gateway in replicas("Gateway"):
                     os.kill(gateway.pid, signal.SIGKILL)
                 killed = True
+        assert killed
         output = again(http, f"{path}/output")
         with httpx.Client(base_url=node.address.url, headers=key_of("crowd")) as other:
             assert again(other, path).status_code == 404
