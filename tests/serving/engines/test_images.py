@@ -116,12 +116,17 @@ async def test_a_placeholder_in_somebodys_text_is_text_and_disturbs_nobody(
     spec, reference = given("qwen_vl")
     inputs, facts = images_of(IMAGES[:1])
     text = [10, *[PAD] * (len(inputs[0]) - 2), 11]
+    behind = tuple(replace(one, at=one.at + len(text)) for one in facts["pixels"])
+    spans = facts["spans"] + np.array([1, 1, 0, 0], np.int32)
+    whole = np.array([[0, 0, 0, len(text)]], np.int32)
     async with opened(spec) as engine:
         alone = await embed(engine, inputs, **facts)
-        odd, beside = await asyncio.gather(embed(engine, [text]), embed(engine, inputs, **facts))
+        beside = await embed(
+            engine, [text, *inputs], pixels=behind, spans=np.concatenate([whole, spans])
+        )
     assert [len(batch) for batch in forwards] == [1, 2]
-    assert np.allclose(beside.array, alone.array, **NEAR)
-    assert np.allclose(odd.array, [unit(reference.states(text).mean(0))], **NEAR)
+    assert np.allclose(beside.array[1], alone.array[0], **NEAR)
+    assert np.allclose(beside.array[0], unit(reference.states(text).mean(0)), **NEAR)
 
 
 async def test_bfloat16_is_near_float32_with_adapters_and_images(given: Given) -> None:
