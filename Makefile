@@ -18,7 +18,7 @@ serve: ## install what is needed, then serve the default model on http://127.0.0
 	@exec $(BIN)/polyvec serve $(ARGS)
 
 test: ## install what is needed, then lint, type-check and run every test (ARGS=...)
-	@$(PYTHON) deployments/install.py test demo vllm
+	@$(PYTHON) deployments/install.py test demo vllm load
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

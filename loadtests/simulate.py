@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from time import perf_counter
@@ -32,7 +33,10 @@ _WIDE = 120  # columns that the tables need
 
 def main(argv: list[str] | None = None) -> int:
     """Run what is asked for; 1 where the question has no answer."""
-    asked = _parser().parse_args(argv)
+    parser = _parser()
+    asked = parser.parse_args(argv)
+    if getattr(asked, "out", None) and find_spec("matplotlib") is None:
+        parser.error("plots need matplotlib: python3 deployments/install.py load")
     console = Console()
     console.width = max(console.width, _WIDE)
     machine = Machine(

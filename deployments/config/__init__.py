@@ -5,12 +5,11 @@ Numbers of a rollout live here, never facts of a model: those are read from its 
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from deployments.config._frozen import Frozen
 from deployments.config.accounts import (
@@ -31,6 +30,7 @@ from deployments.config.parts import (
     MediaConfig,
     PreprocessorConfig,
 )
+from serving.complaints import complaints
 from serving.errors import InvalidConfig
 from serving.models.catalog import DEFAULT
 
@@ -129,7 +129,7 @@ def parse_config(raw: object) -> AppConfig:
     try:
         return AppConfig.model_validate(raw)
     except ValidationError as wrong:
-        raise InvalidConfig("; ".join(_sentence(e) for e in wrong.errors())) from None
+        raise InvalidConfig(complaints(wrong, AppConfig, "config")) from None
 
 
 def load_config(path: Path) -> tuple[AppConfig, dict[str, Any]]:
@@ -166,31 +166,3 @@ def _args_of(raw: dict[str, Any]) -> object:
     if not isinstance(applications[0], dict):
         raise InvalidConfig("applications.0: must be a mapping with import_path and args")
     return applications[0].get("args") or {}
-
-
-def _sentence(error: Any) -> str:  # pydantic's ErrorDetails
-    path = ".".join(str(part) for part in error["loc"]) or "config"
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_meant(error['loc'])}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{path}: {message[0].lower() + message[1:]}"
-
-
-def _meant(location: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] = AppConfig
-    for part in location[:-1]:
-        if isinstance(part, str) and part in model.model_fields:
-            inner = _model_in(model.model_fields[part].annotation)
-            if inner is None:
-                return ""
-            model = inner
-    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; the keys are {', '.join(model.model_fields)}"
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:  # a type as Python spells it
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for a in get_args(annotation) if (m := _model_in(a))), None)

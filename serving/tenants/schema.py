@@ -17,7 +17,6 @@ tenants:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
@@ -26,6 +25,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from serving.complaints import complaints
 from serving.errors import InvalidConfig
 from serving.limits.limit import LARGEST, Limits
 from serving.tenants.keys import is_hash
@@ -195,38 +195,9 @@ def parse_tenants(text: str) -> TenantsFile:
     """The checked file; `InvalidConfig` names every wrong key by its path, never a key's hash."""
     raw = read_yaml(text)
     if not isinstance(raw, dict):
-        raise InvalidConfig("a tenants file is a mapping with plans and tenants; this one is empty")
+        found = "is empty" if raw is None else "is not"
+        raise InvalidConfig(f"a tenants file is a mapping of plans and tenants; this one {found}")
     try:
         return TenantsFile.model_validate(raw)
     except ValidationError as wrong:
-        raise InvalidConfig("; ".join(_sentence(e) for e in wrong.errors())) from None
-
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "plans": _PlanEntry,
-    "tenants": TenantEntry,
-    "limits": _PlanEntry,
-    "models": _Numbers,
-    "keys": KeyEntry,
-}
-
-
-def _sentence(error: Any) -> str:  # pydantic's ErrorDetails
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_meant(error['loc'])}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message[0].lower() + message[1:]}" if path else message
-
-
-def _meant(location: tuple[int | str, ...]) -> str:
-    section: type[BaseModel] = TenantsFile
-    parts = iter(location[:-1])
-    for part in parts:
-        section = _SECTIONS[str(part)]
-        if part != "limits":
-            next(parts, None)  # the name or the place of one of them
-    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; the keys are {', '.join(section.model_fields)}"
+        raise InvalidConfig(complaints(wrong, TenantsFile)) from None

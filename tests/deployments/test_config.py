@@ -58,6 +58,8 @@ def test_nothing_configured_serves_the_default_model() -> None:
         ({"tenants": 5}, "tenants: "),
         ({"quotas": {"stor": "memory://"}}, "quotas.stor: unknown key; did you mean store?"),
         ({"quotas": {"on_store_error": "ajar"}}, "quotas.on_store_error: "),
+        ({"ledger": "sqlite:///"}, "ledger: should be a mapping; the keys are url, spool,"),
+        ({"models": "x"}, "models: input should be a list"),
         ({"ledger": {"urls": "sqlite:///"}}, "ledger.urls: unknown key; did you mean url?"),
         ({"prices": {"models": {"*": {"text": 0.02}}}}, "prices.models.*.text: "),
         ({"prices": {"models": {"*": {"words": "1"}}}}, "prices.*.words: unknown key; the keys"),

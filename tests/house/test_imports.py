@@ -17,6 +17,7 @@ SERVING = {
     "values": 0,
     "protos": 0,
     "batching": 1,
+    "complaints": 1,
     "folder": 1,
     "operators": 1,
     "telemetry": 1,

@@ -188,6 +188,15 @@ def test_the_command_prints_a_table_and_writes_a_plot(
     assert (tmp_path / "plots" / "steady.png").stat().st_size > 10_000
 
 
+def test_a_plot_is_refused_at_once_where_nothing_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["traffic", "--out", str(tmp_path / "plots")])
+    assert "install.py load" in capsys.readouterr().err
+
+
 def test_the_command_answers_how_many(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["capacity", "--rate", "1e6", "--latency", "0.5"]) == 0
     assert "1,000,000" in capsys.readouterr().out

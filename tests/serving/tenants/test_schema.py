@@ -98,6 +98,12 @@ BACKWARDS = {"not_before": "2027-01-01", "expires": "2026-01-01"}
         ("tenants: {a: {expires: 2026-13-45}}", "not YAML: month must be in 1..12"),
         ("tenants: {a: {}}\n? [b]\n: 1", "not YAML: found unhashable key"),
         ("tenant: {a: {}}", "tenant: unknown key; did you mean tenants?"),
+        (file_of({"a": "x"}), "tenants.a: should be a mapping; the keys are name, plan,"),
+        (
+            file_of({"a": {"keys": ["x"]}}),
+            "tenants.a.keys.0: should be a mapping; the keys are id,",
+        ),
+        ("[a]", "a tenants file is a mapping of plans and tenants; this one is not"),
         (file_of({"a": {"plann": "x"}}), "tenants.a.plann: unknown key; did you mean plan?"),
         (file_of({"keys": {"plann": "x"}}), "tenants.keys.plann: unknown key; did you mean plan?"),
         (
