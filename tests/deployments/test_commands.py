@@ -88,7 +88,7 @@ def run(words: Sequence[str | Path], env: dict[str, str]) -> subprocess.Complete
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=START_S,
     )
 
 
@@ -168,7 +168,7 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
     more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
     with running(*start, *more, env=env):
         deploy = [BIN / "serve", "deploy", "-a", f"http://127.0.0.1:{dashboard}", path]
-        until = time.monotonic() + 120
+        until = time.monotonic() + START_S
         env["RAY_ADDRESS"] = f"127.0.0.1:{gcs}"
         while (said := run(deploy, env)).returncode:
             assert time.monotonic() < until, said.stdout
@@ -189,7 +189,7 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
         path.write_text(path.read_text().replace("flights: 2", "flights: 3"))
         assert run(deploy, env).returncode == 0
         time.sleep(2)
-        until = time.monotonic() + 120
+        until = time.monotonic() + START_S
         status = [BIN / "serve", "status", "-a", f"http://127.0.0.1:{dashboard}"]
         while "DEPLOYING" in (said := run(status, env)).stdout:
             assert time.monotonic() < until, said.stdout
