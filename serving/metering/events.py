@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -70,7 +70,7 @@ def event_id(
     choose the request's id and must not make two requests one by it.
     """
     if idempotency_key is None:
-        return f"{request}-{secrets.token_hex(8)}"
+        return f"{request}-{random.getrandbits(64):016x}"
     digest = sha256(body)
     for part in (tenant, idempotency_key, endpoint):
         written = part.encode("utf-8", "surrogatepass")

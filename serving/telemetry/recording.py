@@ -60,6 +60,8 @@ class Series:
         if child is None:
             bounded, child = self._make(values)
             self._children[bounded] = child
+            if tuple(value or NONE for value in values) == bounded:  # as few as of those
+                self._children[values] = child
         return child
 
 
