@@ -13,7 +13,6 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from deployments.accounts import open_accounts
-from deployments.coalesce import Lane
 from deployments.config import AppConfig, GatewayConfig, ModelConfig
 from deployments.grpc import GrpcIngress
 from deployments.loopback import FRONT, bind_as_asked, refuse_open_door
@@ -25,6 +24,7 @@ from serving.api.batches import mount_batches
 from serving.api.grpc.health import Health
 from serving.api.grpc.servicer import Servicer
 from serving.batches.desk import Batches
+from serving.coalescing import Lane
 from serving.engines import Engine, open_engine
 from serving.errors import Unavailable
 from serving.limits.gate import Gate

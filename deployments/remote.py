@@ -14,10 +14,10 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.coalesce import Coalescer, Flight, Lane
 from deployments.flights import PackedVectors, pack_prepared, unpack_vectors
 from deployments.pixels import PixelsLost, prepared_again, with_remedy
 from deployments.suspects import Suspects
+from serving.coalescing import Coalescer, Flight, Lane
 from serving.engines import Engine
 from serving.errors import EngineDied, Overloaded, PolyvecError, Unavailable
 from serving.preparing import Preparer

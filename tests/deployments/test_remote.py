@@ -13,10 +13,10 @@ import pytest
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from deployments.coalesce import Lane
 from deployments.flights import PackedVectors, pack_vectors, unpack_prepared
 from deployments.pixels import Elsewhere, PixelsLost
 from deployments.remote import RemoteEngine, RemotePreparer, SplitPreparer, translated
+from serving.coalescing import Lane
 from serving.errors import (
     EngineCrashed,
     EngineDied,

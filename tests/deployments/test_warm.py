@@ -14,10 +14,10 @@ import httpx
 import numpy as np
 import pytest
 
-from deployments.coalesce import Lane
 from deployments.flights import pack_vectors, unpack_prepared
 from deployments.local import LocalNode
 from deployments.remote import RemoteEngine, TaskEngines
+from serving.coalescing import Lane
 from serving.engines import AdapterOptions, EngineOptions, open_engine
 from serving.errors import Overloaded, PolyvecError
 from serving.models.loading import load_spec

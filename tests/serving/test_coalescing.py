@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from deployments.coalesce import Coalescer, Flight, Lane
+from serving.coalescing import Coalescer, Flight, Lane
 
 
 class Hop:
