@@ -102,7 +102,7 @@ class LedgerConfig(Frozen):
     segment_bytes: int = Field(1 << 20, ge=4096, description="Size of a file of the spool.")
     retry_s: float = Field(0.1, gt=0, description="Seconds before a write is tried again.")
     retry_max_s: float = Field(10.0, gt=0, description="The longest of such waits.")
-    adopt_s: float = Field(30.0, gt=0, description="How often spools of dead gateways are sought.")
+    adopt_s: float = Field(5.0, gt=0, description="How often spools of dead gateways are sought.")
 
     def options(self) -> MeterOptions:
         """What the metering room is told."""

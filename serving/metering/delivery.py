@@ -8,6 +8,7 @@ logged, and the others go on.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -53,6 +54,7 @@ class Delivery:
         self._adopted: list[Folder] = []
         self._behind: tuple[float, int] | None = None
         self._delivered = False
+        self._sought = -math.inf
         self._thread = threading.Thread(target=self._run, name="polyvec-ledger", daemon=True)
 
     def start(self) -> None:
@@ -86,7 +88,9 @@ class Delivery:
             last = self._finish.is_set()
             self._news.clear()
             try:
-                self._deliver_leftovers()
+                if time.monotonic() - self._sought >= self._adopt_s:
+                    self._deliver_leftovers()
+                    self._sought = time.monotonic()
                 self._deliver(self._spool, own=True)
             except Exception:
                 log.critical("the spool cannot be read; trying again", exc_info=True)

@@ -69,7 +69,7 @@ class MeterOptions:
     segment_bytes: int = 1 << 20
     retry_s: float = 0.1
     retry_max_s: float = 10.0
-    adopt_s: float = 30.0
+    adopt_s: float = 5.0
 
 
 class _Silent:
@@ -230,10 +230,15 @@ class Meter:
         self._delivery.news()
 
     def _flush(self) -> bool:
-        """Everything recorded so far to disk; False where the disk does not take it."""
-        while self._queue:
+        """Everything recorded so far to disk; False where the disk does not take it.
+
+        What is recorded meanwhile has woken the thread again, and waits for others in its turn.
+        """
+        left = len(self._queue)
+        while left:
             with self._lock:
-                count = min(len(self._queue), _CHUNK)
+                count = min(left, _CHUNK)
+                left -= count
                 self._in_hand = [self._queue.popleft() for _ in range(count)]
                 self._syncing = self._in_hand[0].time
             taken = self._append(self._in_hand)
