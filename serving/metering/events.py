@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,11 @@ __all__ = ["HOUR_S", "UsageEvent", "event_id"]
 
 HOUR_S = 3600
 _DIGITS = 32  # 128 bits: as many as a UUID has
+
+# Not the module's own, which engines seed: after a start with the same seed, the ids of other
+# requests would come again, and these be taken for repeats. Nor the kernel's, a call each.
+_chance = random.Random()
+os.register_at_fork(after_in_child=_chance.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def event_id(
     choose the request's id and must not make two requests one by it.
     """
     if idempotency_key is None:
-        return f"{request}-{random.getrandbits(64):016x}"
+        return f"{request}-{_chance.getrandbits(64):016x}"
     digest = sha256(body)
     for part in (tenant, idempotency_key, endpoint):
         written = part.encode("utf-8", "surrogatepass")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 from serving.metering.events import event_id
 from tests.usage import NOON, event
+
+_FORK = """
+import os
+from serving.metering.events import event_id
+child = os.fork()
+print(event_id("mine", "acme", "/v1/embeddings"), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
 
 
 def test_a_repeat_under_a_key_has_the_same_id() -> None:
@@ -31,6 +43,16 @@ def test_without_a_key_the_callers_choice_of_a_request_id_makes_nothing_one() ->
     ids = {event_id("mine", "acme", "/v1/embeddings") for _ in range(100)}
     assert len(ids) == 100
     assert all(name.startswith("mine-") for name in ids)
+
+
+def test_neither_a_seed_nor_a_fork_brings_an_id_again() -> None:
+    ids = set()
+    for _ in range(2):
+        random.seed(0)
+        ids.add(event_id("mine", "acme", "/v1/embeddings"))
+    assert len(ids) == 2
+    forked = subprocess.run([sys.executable, "-c", _FORK], capture_output=True, check=True)
+    assert len(set(forked.stdout.split())) == 2
 
 
 def test_an_empty_key_is_a_key() -> None:
