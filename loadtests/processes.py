@@ -17,6 +17,7 @@ from pathlib import Path
 __all__ = ["Process", "Reading", "affinity", "listener", "read", "serving_root", "tree"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_OURS = (b"polyvec", b"deployments.cli")  # the command, and the module behind it
 _RAY_SESSION = re.compile(rb"session_\d{4}-\d\d-\d\d_[\d-]+_[\d_]+")
 
 
@@ -129,7 +130,7 @@ def serving_root(pid: int) -> int:
     every = {process.pid: process for process in _every()}
     while here in every and here > 1:
         line = _command_line(here)
-        if b"polyvec" in line and b"serve" in line.split(b"\0"):
+        if any(name in line for name in _OURS) and b"serve" in line.split(b"\0"):
             found = here
         here = every[here].parent
     return found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from loadtests.processes import Process, Reading, affinity, listener, read, serving_root, tree
 
@@ -120,3 +123,26 @@ def test_a_listening_socket_leads_to_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         assert listener(listening.getsockname()[1]) == os.getpid()
     assert serving_root(os.getpid()) == os.getpid()
+
+
+_SERVER = """
+import subprocess, sys
+listening = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); "
+listening += "print(s.getsockname()[1], flush=True); time.sleep(60)"
+subprocess.run([sys.executable, "-c", listening], check=False)
+"""
+
+
+@pytest.mark.parametrize("name", ["/bin/polyvec", "deployments.cli"])
+def test_the_command_behind_a_listening_socket_is_found(name: str) -> None:
+    words = [sys.executable, "-c", _SERVER, name, "serve"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        pid = listener(int(command.stdout.readline()))
+        try:
+            assert pid is not None and pid != command.pid
+            assert serving_root(pid) == command.pid
+        finally:
+            command.kill()
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
