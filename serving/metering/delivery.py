@@ -54,7 +54,6 @@ class Delivery:
         self._adopted: list[Folder] = []
         self._behind: tuple[float, int] | None = None
         self._delivered = False
-        self._sought = -math.inf
         self._thread = threading.Thread(target=self._run, name="polyvec-ledger", daemon=True)
 
     def start(self) -> None:
@@ -84,20 +83,21 @@ class Delivery:
         return self._delivered
 
     def _run(self) -> None:
+        seek_at = -math.inf
         while not self._stop.is_set():
             last = self._finish.is_set()
             self._news.clear()
             try:
-                if time.monotonic() - self._sought >= self._adopt_s:
+                if time.monotonic() >= seek_at:
                     self._deliver_leftovers()
-                    self._sought = time.monotonic()
+                    seek_at = time.monotonic() + self._adopt_s
                 self._deliver(self._spool, own=True)
             except Exception:
                 log.critical("the spool cannot be read; trying again", exc_info=True)
                 self._stop.wait(self._retry_s[1])
             if last:
                 break
-            self._news.wait(self._adopt_s)
+            self._news.wait(max(0.0, seek_at - time.monotonic()))
         self._end()
 
     def _end(self) -> None:
