@@ -145,13 +145,9 @@ def _introduced(server: Server) -> str:
     if server.pid is None:
         return f"{server.name}: {server.target.url}, processes not visible, so no CPU time (--pid)"
     reading = processes.read(server.pid)
-    parts = [f"{name} x {n}" if n > 1 else name for name, n in reading.by_name().items()]
     cores = processes.affinity(reading.processes)
     where = ", ".join(f"{len(names)} on {core}" for core, names in sorted(cores.items()))
-    return (
-        f"{server.name}: {server.target.url}, pid {server.pid}, {len(reading.processes)} processes "
-        f"({', '.join(parts)}); cores: {where}"
-    )
+    return f"{server.name}: {server.target.url}, pid {server.pid}, {reading}; cores: {where}"
 
 
 def _raw(server: Server, options: argparse.Namespace) -> Raw:

@@ -67,6 +67,11 @@ class Reading:
         names = [process.name for process in self.processes]
         return dict(sorted(((n, names.count(n)) for n in set(names)), key=lambda x: (-x[1], x[0])))
 
+    def __str__(self) -> str:
+        """`12 processes (ray::ServeReplica x 4, haproxy, ...)`, for a reader to see who counts."""
+        parts = [f"{name} x {n}" if n > 1 else name for name, n in self.by_name().items()]
+        return f"{len(self.processes)} processes ({', '.join(parts)})"
+
 
 def read(root: int) -> Reading:
     """The server of this root process, now."""

@@ -63,8 +63,7 @@ def main() -> int:
     if pid is None:
         raise SystemExit("the server's processes cannot be seen; name its first one: --pid")
     root = options.pid or processes.serving_root(pid)
-    named = ", ".join(f"{n} x {name}" for name, n in processes.read(root).by_name().items())
-    print(f"pid {root}: {named}", flush=True)
+    print(f"pid {root}, {processes.read(root)}", flush=True)
     series, steps = uvloop.run(_soaked(options, target, root))
     if options.json:
         options.json.write_bytes(orjson.dumps(list(series.values()), option=orjson.OPT_INDENT_2))
