@@ -6,8 +6,10 @@ spool segment is let go of. The file must not lie on a network file system: its 
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from serving.metering.sinks._schema import Run
 __all__ = ["open_sink"]
 
 _BUSY_S = 10.0  # how long a writer waits for another's commit
+_AGAIN_S = 0.01  # between tries where SQLite itself does not wait, give or take a half
 _RETURNING = (3, 35, 0)  # the first SQLite with INSERT ... RETURNING
 
 
@@ -74,8 +77,12 @@ class _Sqlite:
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _forget(self) -> None:
@@ -91,6 +98,24 @@ class _Sqlite:
             raise Unavailable(f"the ledger {self._path} cannot be used: {error}") from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise EventRefused(f"an event does not fit SQLite: {error}") from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the journal over, which several that find a fresh file do at once.
+
+    Where two hold each other up, SQLite tells one so at once in place of waiting
+    (https://www.sqlite.org/c3ref/busy_handler.html), so the waiting is done here.
+    """
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # without its kind
+            if not busy or time.monotonic() > until:
+                raise
+        time.sleep(random.uniform(0.5, 1.5) * _AGAIN_S)
 
 
 def _runner(connection: sqlite3.Connection) -> Run:

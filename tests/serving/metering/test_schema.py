@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -114,3 +115,16 @@ def test_who_may_only_read_a_postgresql_ledger_reads_it(postgres: Postgres) -> N
     with pytest.raises(Unavailable):
         reader.write([event("another")])
     reader.close()
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    # SQLite itself refuses at once here: it fears a deadlock
+    other = sqlite3.connect(tmp_path / "usage.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(open_sink(f"sqlite://{tmp_path}/usage.db").write, events(3))
+        with pytest.raises(TimeoutError):
+            written.result(timeout=0.3)
+        other.execute("COMMIT")
+        assert written.result(timeout=60) == Written(3, 0)
+    other.close()
