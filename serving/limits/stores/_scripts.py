@@ -1,10 +1,10 @@
 """What Redis runs: the arithmetic of `serving.limits.buckets` in Lua, atomic, in one round trip.
 
 Numbers are doubles and every one of them a whole number below 2**53, so both say the same. Values:
-a rate is `level:at`, a month `start:used`, places a sorted set by the time they end. ARGV holds the
-time (0: the server's own), the starts of last month, this one and the next two, the place, for how
-long it is held and when the charges that are given back were made; then for each key its bucket's
-name, its limit and the cost.
+a rate is `level:at`, a month `start:used`, places a sorted set by the time they end. The one
+argument is a JSON array: the time (0: the server's own), the starts of last month, this one and
+the next two, the place, for how long it is held, when the charges that are given back were made,
+and for each key the name of its bucket, its limit and the cost.
 """
 
 from __future__ import annotations
@@ -13,18 +13,15 @@ __all__ = ["GIVE_BACK", "TAKE"]
 
 _SHARED = """
 local WINDOW, PLACE_WAIT = 60000, 1000
-local now = tonumber(ARGV[1])
+local now, starts, place, hold, made, charges = unpack(cjson.decode(ARGV[1]))
 if now == 0 then
   local time = redis.call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
-local month, month_end = tonumber(ARGV[2]), tonumber(ARGV[3])
-for i = 3, 4 do
-  if now >= tonumber(ARGV[i]) then
-    month, month_end = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
-  end
+local month, month_end = starts[1], starts[2]
+for i = 2, 3 do
+  if now >= starts[i] then month, month_end = starts[i], starts[i + 1] end
 end
-local place, hold, made = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 
 local function pair(key)
   local value = redis.call('GET', key)
@@ -62,7 +59,7 @@ TAKE = (
     + """
 local found, waits, fits = {}, {}, true
 for i, key in ipairs(KEYS) do
-  local name, limit, cost = ARGV[3 * i + 6], tonumber(ARGV[3 * i + 7]), tonumber(ARGV[3 * i + 8])
+  local name, limit, cost = unpack(charges[i])
   local wait = 0
   if name == 'concurrency' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now))
@@ -85,7 +82,7 @@ for i, key in ipairs(KEYS) do
 end
 local out = {now}
 for i, key in ipairs(KEYS) do
-  local name, limit, cost = ARGV[3 * i + 6], tonumber(ARGV[3 * i + 7]), tonumber(ARGV[3 * i + 8])
+  local name, limit, cost = unpack(charges[i])
   local spends = fits and cost > 0
   local remaining, reset = 0, 0
   if name == 'concurrency' then
@@ -121,7 +118,7 @@ GIVE_BACK = (
     _SHARED
     + """
 for i, key in ipairs(KEYS) do
-  local name, limit, cost = ARGV[3 * i + 6], tonumber(ARGV[3 * i + 7]), tonumber(ARGV[3 * i + 8])
+  local name, limit, cost = unpack(charges[i])
   if name == 'concurrency' then
     redis.call('ZREM', key, place)
   elseif name == 'month' then

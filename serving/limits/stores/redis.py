@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import orjson
 from redis import RedisError
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
@@ -31,7 +32,7 @@ from serving.limits.stores._scripts import GIVE_BACK, TAKE
 
 __all__ = ["RedisStore", "open_store"]
 
-Word: TypeAlias = str | int
+Word: TypeAlias = str | bytes | int
 
 # Scripts of one round trip: they take the server some 20 µs each, and the last waits for all.
 _TOGETHER = 64
@@ -83,7 +84,10 @@ class RedisStore:
     async def _run(self, script: _Script, spending: Spending, made: int) -> object:
         tag = f"polyvec:limits:{{t:{spending.tenant}}}:"
         keys: list[Word] = [tag + charge.bucket.key for charge in spending.charges]
-        return await self._asked(_Asked(script, [len(keys), *keys, *self._words(spending, made)]))
+        now = self._clock() if self._clock else 0
+        charges = [(bucket.name, bucket.limit, cost) for bucket, cost in spending.charges]
+        told = (now, self._starts(now), spending.place, spending.hold_ms, made, charges)
+        return await self._asked(_Asked(script, [len(keys), *keys, orjson.dumps(told)]))
 
     async def _send(self, flight: Flight[_Asked, object]) -> Sequence[object | BaseException]:
         try:
@@ -103,13 +107,6 @@ class RedisStore:
             script = one.script.digest if command == "EVALSHA" else one.script.text
             pipeline.execute_command(command, script, *one.words)
         return await pipeline.execute(raise_on_error=False)
-
-    def _words(self, spending: Spending, made: int) -> list[Word]:
-        now = self._clock() if self._clock else 0
-        words: list[Word] = [now, *self._starts(now), spending.place, spending.hold_ms, made]
-        for bucket, cost in spending.charges:
-            words += (bucket.name, bucket.limit, cost)
-        return words
 
     def _starts(self, now: int) -> tuple[int, ...]:
         """Starts of last month, this one, and the next two: the server's clock chooses."""
@@ -156,7 +153,7 @@ class _Script:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A script, the number of its keys, its keys and its arguments."""
+    """A script, the number of its keys, its keys and its argument: redis-py packs word by word."""
 
     script: _Script
     words: Sequence[Word]
