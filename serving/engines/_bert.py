@@ -3,8 +3,9 @@
 The same sums as transformers', in half the operations: one matrix product for queries, keys and
 values; the gelu and the residual sums inside the products; and on a CPU, weights that oneDNN has
 laid out once, where torch would lay them out anew for every product. A short text on one core
-takes about half the time. And a server starts without importing transformers, which takes longer
-than everything else that it does until it is ready.
+takes about half the time. Only attention sees the padding of a batch; all else runs over the real
+tokens, one text after another. And a server starts without importing transformers, which takes
+longer than everything else that it does until it is ready.
 
 A checkpoint that is not exactly of this kind, in its config or in any tensor's name or shape, is
 left to transformers.
@@ -157,26 +158,26 @@ class Encoder:
 
     def __call__(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """The last layer's token states."""
-        embedded = self._embedded(ids)
-        rows, longest, hidden = embedded.shape
-        tokens = rows * longest
+        rows, longest = ids.shape
+        real = None if mask is None else mask.flatten().nonzero().squeeze(1)
+        states = _gathered(self._embedded(ids).flatten(0, 1), real)
+        tokens, hidden = states.shape
         room = _bucket(tokens) if self._bucketed else tokens
-        heads = (rows, longest, self._facts.heads, hidden // self._facts.heads)
-        states = embedded.reshape(tokens, hidden)
-        if room > tokens:
-            states = functional.pad(states, (0, 0, 0, room - tokens))
+        states = functional.pad(states, (0, 0, 0, room - tokens))
+        split = (rows, longest, 3, self._facts.heads, hidden // self._facts.heads)
         wide_mask = None if mask is None else mask[:, None, None, :]
         for layer in self._layers:
-            qkv = layer.qkv(states)[:tokens].view(rows, longest, 3, *heads[2:])
+            qkv = _spread(layer.qkv(states)[:tokens], real, rows * longest).view(split)
             query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
             mixed = functional.scaled_dot_product_attention(query, key, value, wide_mask)
             attended = states.new_empty(room, hidden)
-            attended[:tokens].view(heads).copy_(mixed.transpose(1, 2))
+            mixed = mixed.transpose(1, 2).reshape(rows * longest, hidden)
+            attended[:tokens] = _gathered(mixed, real)
             attended[tokens:] = 0
             states = layer.attention_norm(layer.out.plus(attended, states))
             inner = layer.up.activated(states, self._facts.activation)
             states = layer.norm(layer.down.plus(inner, states))
-        return states[:tokens].view(rows, longest, hidden)
+        return _spread(states[:tokens], real, rows * longest).view(rows, longest, hidden)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         if self._facts.absolute:
@@ -185,6 +186,18 @@ class Encoder:
             real = ids.ne(self.pad).long()
             positions = functional.embedding(real.cumsum(1) * real + self.pad, self._positions)
         return self._norm(functional.embedding(ids, self._words) + self._type + positions)
+
+
+def _gathered(rows: Tensor, real: Tensor | None) -> Tensor:
+    """`[all, n] -> [real, n]`: the tokens that are no padding."""
+    return rows if real is None else rows.index_select(0, real)
+
+
+def _spread(packed: Tensor, real: Tensor | None, room: int) -> Tensor:
+    """`[real, n] -> [room, n]`: back where they stood, and zeros in between."""
+    if real is None:
+        return packed
+    return packed.new_zeros(room, packed.shape[1]).index_copy_(0, real, packed)
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> Encoder | None:
