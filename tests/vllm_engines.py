@@ -8,26 +8,20 @@ from importlib.util import find_spec
 
 import pytest
 
-from serving.engines import ENGINES, EngineOptions
+from serving.engines import EngineOptions
 from serving.engines.vllm import VllmEngine, load
 from serving.models.spec import ModelSpec
 from serving.telemetry import Telemetry
 from serving.telemetry.prometheus import PrometheusBackend
 from tests.vllm_forks import forking
 
-__all__ = ["NAMES", "OPTIONS", "TELEMETRY", "close_all", "needs_vllm", "shared_engine"]
+__all__ = ["OPTIONS", "TELEMETRY", "close_all", "needs_vllm", "shared_engine"]
 
 OPTIONS = EngineOptions(dtype="float32", threads=1, batch_tokens=128, extra={"max_num_seqs": 32})
 """A step is shorter than the longest inputs, so that these are computed in chunks."""
 
 TELEMETRY = Telemetry(PrometheusBackend())
 """What all of them tell."""
-
-NAMES = [
-    pytest.param(one, marks=pytest.mark.timeout(400)) if one == "vllm" else one
-    for one in ENGINES.names()
-]
-"""Every engine, for a fixture's parameters: vLLM's first test starts it, and may take long."""
 
 _started: dict[str, VllmEngine] = {}
 

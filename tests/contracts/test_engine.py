@@ -17,7 +17,7 @@ from serving.models.loading import load_spec
 from serving.models.spec import ModelSpec
 from serving.values import Floats, Output, Prepared, ServiceClass, Usage, Vectors
 from tests.checkpoints import build
-from tests.vllm_engines import NAMES, shared_engine
+from tests.vllm_engines import shared_engine
 
 CLS, SEP = 2, 3
 TEXTS = tuple([CLS, *range(10, 10 + n), SEP] for n in (5, 1, 17, 5, 40, 9))
@@ -41,7 +41,7 @@ def load(name: str, spec: ModelSpec, **options: int) -> Engine:
     return engine
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=ENGINES.names())
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -15,7 +15,7 @@ from serving.errors import InvalidInput, PolyvecError
 from serving.models.spec import ModelSpec
 from serving.values import Ints, Output, Pixels, Prepared, Ragged, Sparse, Usage, Vectors
 from tests.adapted import END, MAKERS, PAD, START, make
-from tests.vllm_engines import NAMES, shared_engine
+from tests.vllm_engines import shared_engine
 
 WITHOUT = {"vllm": frozenset({"rotary"})}
 """The models of `tests.adapted` that an engine cannot run at all, by the engine's name."""
@@ -28,7 +28,7 @@ Opened = tuple[Engine, ModelSpec]
 Opener = Callable[[str], Opened]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=ENGINES.names())
 def opener(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Opener]:

@@ -32,7 +32,6 @@ def again(http: httpx.Client, path: str) -> httpx.Response:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_a_batch_outlives_the_gateways_that_work_on_it(node: LocalNode) -> None:
     lines = [{"custom_id": str(n), "body": {"input": "x"}} for n in range(LINES)]
     with httpx.Client(base_url=node.address.url, timeout=60, headers=key_of("batches")) as http:

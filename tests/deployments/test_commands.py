@@ -22,7 +22,7 @@ import pytest
 from serving.tenants.keys import new_key
 from tests.tenants import bearer, entry, file_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -19,7 +19,7 @@ from ray import serve
 from deployments.local import LocalNode
 from tests.deployments.conftest import KEYS, key_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 
 MINI = "all-MiniLM-L6-v2"
 RELATED = [

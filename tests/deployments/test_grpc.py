@@ -37,7 +37,6 @@ def rpc(channel: grpc.aio.Channel) -> EmbeddingsServiceStub:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("model", "options"),
     [(MINI, {}), (MINI, {"normalized": True}), ("by-task", {"task": "retrieval.query"})],
@@ -56,7 +55,6 @@ async def test_vectors_and_usage_are_those_of_http(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 async def test_both_wires_spend_one_budget_and_write_one_ledger(
     node: LocalNode, rpc: EmbeddingsServiceStub
 ) -> None:
@@ -81,7 +79,6 @@ async def test_both_wires_spend_one_budget_and_write_one_ledger(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 async def test_errors_keep_their_details_and_show_nothing_of_the_inside(
     rpc: EmbeddingsServiceStub,
 ) -> None:
@@ -96,7 +93,6 @@ async def test_errors_keep_their_details_and_show_nothing_of_the_inside(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 async def test_a_stream_goes_through(rpc: EmbeddingsServiceStub) -> None:
     async def asked() -> AsyncIterator[pb.EmbedStreamRequest]:
         for tag in range(100):
@@ -111,7 +107,6 @@ async def test_a_stream_goes_through(rpc: EmbeddingsServiceStub) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 async def test_a_client_that_gives_up_is_let_go(rpc: EmbeddingsServiceStub) -> None:
     sent = [*key_of("tests").items()]
     texts = [f"{number} " + "word " * 200 for number in range(200)]
@@ -122,7 +117,6 @@ async def test_a_client_that_gives_up_is_let_go(rpc: EmbeddingsServiceStub) -> N
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 async def test_a_kubelet_asks_without_a_key(channel: grpc.aio.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     said = await health.Check(health_pb2.HealthCheckRequest())
@@ -135,7 +129,6 @@ async def test_a_kubelet_asks_without_a_key(channel: grpc.aio.Channel) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_the_door_is_haproxys(node: LocalNode) -> None:
     port = node.address.grpc_port
     # Of the whole machine: a HAProxy that has been reloaded is nobody's child.

@@ -27,7 +27,7 @@ from deployments.local import LocalNode
 from tests.deployments.conftest import MAX_PIXELS, key_of
 from tests.services import client
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 
 TEXTS = ["A chart of sales.", "Ein Bild: naïve façade, 日本語."]
 

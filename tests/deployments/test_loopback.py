@@ -9,7 +9,7 @@ import pytest
 
 from deployments.local import LocalNode
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 
 
 def listeners() -> list[tuple[str, int, str]]:

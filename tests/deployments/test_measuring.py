@@ -108,7 +108,6 @@ def totals(text: str) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_a_node_shows_what_every_part_of_the_graph_tells(
     node: LocalNode, http: httpx.Client
 ) -> None:
@@ -140,7 +139,6 @@ def test_a_node_shows_what_every_part_of_the_graph_tells(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_the_exporter_of_a_node_is_on_loopback(node: LocalNode) -> None:
     [one] = ray.nodes()
     assert one["NodeManagerAddress"] == "127.0.0.1"

@@ -25,7 +25,7 @@ from deployments.pixels import (
 from serving.errors import DeadlinePassed
 from serving.values import Pixels, Prepared, Usage
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.ray
 
 
 def pictured(side: int = 2) -> Prepared:

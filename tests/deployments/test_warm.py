@@ -103,7 +103,6 @@ def loads(http: httpx.Client) -> Counter[str]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)
 def test_three_adapters_on_two_replicas_of_one_place_give_the_vectors_they_give_here(
     node: LocalNode, http: httpx.Client
 ) -> None:

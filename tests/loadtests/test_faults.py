@@ -93,7 +93,6 @@ def test_the_table_names_what_is_broken() -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_gateway_that_is_killed_costs_nobody_anything() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.faults", "gateway", "--before", "3", "--after", "3"],

@@ -26,7 +26,7 @@ FAILURES = {"ray_polyvec_rate_limit_store_failures_total", "ray_polyvec_rate_lim
 TEXTS = ["short", "long enough for the short one to be padded in their batch"]
 LONGEST_S = 60.0
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def expressions() -> Iterator[str]:

@@ -122,7 +122,6 @@ def test_an_adapter_that_cannot_be_loaded_is_told(telemetry: Telemetry, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_vllm_tells_the_same_and_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     needs_vllm()
     spec = make("qwen3", tmp_path_factory.mktemp("told"))

@@ -22,8 +22,6 @@ from tests.adapted import END, PAD, START, make
 from tests.serving.engines.harness import Reference, unit
 from tests.vllm_engines import OPTIONS, needs_vllm, shared_engine
 
-pytestmark = pytest.mark.timeout(400)  # the first test that needs an engine starts it
-
 NEAR = {"rtol": 0.0, "atol": 1e-5}
 LONG = [1, *(10 + (11 * n + 5) % 250 for n in range(440))]
 LENGTHS = (8, 3, 130, 2, 300, 17)

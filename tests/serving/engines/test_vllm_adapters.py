@@ -18,7 +18,7 @@ from tests.serving.engines.harness import TEXTS, embed
 from tests.vllm_engines import OPTIONS, needs_vllm
 from tests.vllm_forks import forking
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 async def test_vllm_and_torch_give_the_same_vectors_while_adapters_come_and_go(

@@ -17,8 +17,6 @@ from serving.values import Floats, Prepared, Usage
 from tests.adapted import make
 from tests.vllm_engines import OPTIONS, needs_vllm
 
-pytestmark = pytest.mark.timeout(400)
-
 Born = tuple[VllmEngine, set[psutil.Process]]
 
 CORE = "EngineCore"
