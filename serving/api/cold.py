@@ -19,7 +19,7 @@ from serving.api.metrics import Scrape, mount_metrics
 from serving.api.models import entry, find, listing
 from serving.api.probes import mount_probes
 from serving.api.rendering import REQUEST_ID, error_headers, error_value
-from serving.api.routes import Ends, Route
+from serving.api.routes import OWN, Ends, Route
 from serving.api.schemas import ModelEntry, ModelList
 from serving.api.settings import ApiSettings
 from serving.api.usage import mount_usage
@@ -33,7 +33,6 @@ Mount: TypeAlias = Callable[[FastAPI], None]
 
 _DOCS = Path(__file__).with_name("docs.html")
 _TAGS = [
-    {"name": "Embeddings", "description": "Vectors and scores, for the clients of many APIs."},
     {"name": "Batches", "description": "Files of lines, embedded when there is time."},
     {"name": "Models", "description": "What is served."},
     {"name": "Usage", "description": "What was used, and what it costs."},
@@ -55,7 +54,7 @@ def cold_app(
         version=__version__,
         summary="Embeddings on your own machines, for unchanged clients of many APIs.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        openapi_tags=_TAGS,
+        openapi_tags=[*_chapters(ends), *_TAGS],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -73,6 +72,20 @@ def cold_app(
     for kind in (HTTPException, PolyvecError, Exception):
         app.add_exception_handler(kind, _failed)
     return app
+
+
+def _chapters(ends: Ends) -> list[dict[str, object]]:
+    """A tag for each client that a dialect is for, after our own."""
+    tags = dict.fromkeys([OWN, *(routes[-1].tag for routes in ends.values())])
+    return [
+        {
+            "name": tag,
+            "description": "Vectors, scores and classes."
+            if tag == OWN
+            else f"The same, as clients of {tag} ask for it.",
+        }
+        for tag in tags
+    ]
 
 
 class _Handed(Response):
@@ -102,7 +115,7 @@ def _mount(app: FastAPI, routes: Sequence[Route], hot: ASGIApp) -> None:
         methods=[named.method],
         summary=named.summary,
         description="\n\n".join(prose),
-        tags=["Embeddings"],
+        tags=[named.tag],
         operation_id=named.operation_id,
         responses={200: {"model": answers}, **error_responses(*errors)},
         openapi_extra=operation(routes),

@@ -165,8 +165,11 @@ def error_responses(*statuses: int) -> dict[int | str, Described]:
 
 
 def operation(routes: Sequence[Route]) -> Described:
-    """The part of an operation that FastAPI cannot read from a function: its body and headers."""
-    requests = [route.request for route in routes if route.request]
+    """The part of an operation that FastAPI cannot read from a function: its body and headers.
+
+    Of several bodies the first is that of the route which claims nothing.
+    """
+    requests = [route.request for route in reversed(routes) if route.request]
     if not requests:
         return {"parameters": _PARAMETERS}
     schemas = [{"$ref": f"#/components/schemas/{request.__name__}"} for request in requests]

@@ -17,7 +17,10 @@ from serving.calls import Call
 from serving.errors import Refused
 from serving.service import Service
 
-__all__ = ["Answerer", "Body", "Claim", "Ends", "Route", "Sent", "grouped", "verb"]
+__all__ = ["OWN", "Answerer", "Body", "Claim", "Ends", "Route", "Sent", "grouped", "verb"]
+
+OWN = "Embeddings"
+"""The chapter of what is asked as OpenAI's and Jina's clients do."""
 
 Body: TypeAlias = Mapping[str, object]
 
@@ -40,7 +43,8 @@ class Route:
 
     `claims` says whether a body is this dialect's; None takes what no other route of the path does.
     `examples` are request bodies by title; `errors` the statuses that a caller may meet. `words`
-    are the dialect's names of what the house calls `dimensions`, `task` and so on.
+    are the dialect's names of what the house calls `dimensions`, `task` and so on; `tag` is the
+    chapter of the document.
     """
 
     method: str
@@ -54,6 +58,7 @@ class Route:
     errors: tuple[int, ...] = (400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
     claims: Claim | None = None
     words: Mapping[str, str] = field(default_factory=dict)
+    tag: str = OWN
 
 
 Ends: TypeAlias = Mapping[tuple[str, str], Sequence[Route]]

@@ -36,6 +36,8 @@ __all__ = [
     "CohereUnits",
 ]
 
+_TAG = "Cohere"
+
 _INPUTS = ("texts", "images", "inputs")
 _NAMES = ("model", *_INPUTS, "input_type", "embedding_types", "output_dimension", "max_tokens")
 _RANKS = ranked({name: (name,) for name in (*_NAMES, "truncate")})
@@ -273,6 +275,7 @@ ROUTES = (
         CohereEmbedResponse,
         _EMBEDDING,
         words={"dimensions": "output_dimension"},
+        tag=_TAG,
     ),
     Route(
         "POST",
@@ -283,5 +286,6 @@ ROUTES = (
         CohereRerankRequest,
         CohereRerankResponse,
         _RANKING,
+        tag=_TAG,
     ),
 )

@@ -37,6 +37,8 @@ from serving.values import Answer, Ask, Output, Prepared, Stages
 
 __all__ = ["ROUTES"]
 
+_TAG = "text-embeddings-inference"
+
 _NAMES = ("model", "inputs", "prompt_name", "truncate", "truncation_direction", "normalize")
 _RANKS = ranked({name: (name,) for name in (*_NAMES, "dimensions", "add_special_tokens")})
 _RERANKING = ranked(
@@ -194,7 +196,7 @@ _TEXTS = ["Organic skincare for sensitive skin", "Bread is baked from flour and 
 _EMBEDDING: dict[str, dict[str, object]] = {"TEI": {"inputs": _TEXTS, "truncate": True}}
 _ALL: dict[str, dict[str, object]] = {"TEI": {"model": "jina-embeddings-v4", "inputs": _TEXTS}}
 _RANKING: dict[str, dict[str, object]] = {
-    "TEI": {"query": "How is bread made?", "texts": _TEXTS, "return_text": True}
+    "TEI, ranking": {"query": "How is bread made?", "texts": _TEXTS, "return_text": True}
 }
 _COUNTING: dict[str, dict[str, object]] = {"TEI": {"inputs": "Hello"}}
 
@@ -210,6 +212,7 @@ def _embeds(path: str, name: str) -> Route:
         list[list[float]],
         _EMBEDDING,
         words=_WORDS,
+        tag=_TAG,
     )
 
 
@@ -225,6 +228,7 @@ def _ranks(path: str, name: str) -> Route:
         _RANKING,
         claims=_is_ranking,
         words=_WORDS,
+        tag=_TAG,
     )
 
 
@@ -243,6 +247,7 @@ ROUTES = (
         list[list[list[float]]],
         _ALL,
         words=_WORDS,
+        tag=_TAG,
     ),
     Route(
         "POST",
@@ -254,6 +259,7 @@ ROUTES = (
         list[list[TeiWeight]],
         _ALL,
         words=_WORDS,
+        tag=_TAG,
     ),
     Route(
         "POST",
@@ -266,6 +272,7 @@ ROUTES = (
         _COUNTING,
         claims=_is_inputs,
         words=_WORDS,
+        tag=_TAG,
     ),
     Route(
         "GET",
@@ -276,5 +283,6 @@ ROUTES = (
         None,
         TeiInfo,
         errors=(401, 403, 408, 413, 422, 429, 500),
+        tag=_TAG,
     ),
 )

@@ -47,6 +47,8 @@ from serving.values import Answer, Ask, Output, Stages, Text
 
 __all__ = ["ROUTES"]
 
+_TAG = "vLLM"
+
 _QUERIES, _DOCUMENTS = ("queries", "text_1", "data_1"), ("documents", "items", "text_2", "data_2")
 _CUT, _WHOLE = "truncate_prompt_tokens", "add_special_tokens"
 _NAMES = ("model", "dimensions", "encoding_format", _CUT)
@@ -232,7 +234,9 @@ _TOKENS: dict[str, dict[str, object]] = {
 
 def _scores(path: str, name: str) -> Route:
     summary = "Score texts by another, as vLLM does"
-    return Route("POST", path, _score, name, summary, VllmScoreRequest, VllmScoreResponse, _SCORES)
+    return Route(
+        "POST", path, _score, name, summary, VllmScoreRequest, VllmScoreResponse, _SCORES, tag=_TAG
+    )
 
 
 ROUTES = (
@@ -246,6 +250,7 @@ ROUTES = (
         EmbeddingsResponse,
         _CHATS,
         claims=lambda body: body.get("messages") is not None,
+        tag=_TAG,
     ),
     Route(
         "POST",
@@ -256,6 +261,7 @@ ROUTES = (
         VllmPoolingRequest,
         VllmPoolingResponse,
         _POOLING,
+        tag=_TAG,
     ),
     _scores("/score", "vllm_score"),
     _scores("/v1/score", "vllm_score_v1"),
@@ -268,6 +274,7 @@ ROUTES = (
         VllmRerankRequest,
         VllmRerankResponse,
         _RANKS_EXAMPLE,
+        tag=_TAG,
     ),
     Route(
         "POST",
@@ -278,5 +285,6 @@ ROUTES = (
         VllmTokenizeRequest,
         VllmTokens,
         _TOKENS,
+        tag=_TAG,
     ),
 )

@@ -33,6 +33,8 @@ __all__ = [
     "VoyageUsage",
 ]
 
+_TAG = "Voyage"
+
 # With these two, output_dtype is what no other dialect has: its SDK sends it always, if null.
 _OWN = "output_dtype"
 _NAMES = ("model", "input_type", "truncation", "output_dimension", "encoding_format", _OWN)
@@ -184,6 +186,7 @@ ROUTES = (
         _EMBEDDING,
         claims=_claims,
         words=_WORDS,
+        tag=_TAG,
     ),
     Route(
         "POST",
@@ -195,5 +198,6 @@ ROUTES = (
         VoyageMultimodalResponse,
         _MIXED,
         words=_WORDS,
+        tag=_TAG,
     ),
 )

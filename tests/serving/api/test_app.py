@@ -12,6 +12,7 @@ from starlette.types import Message
 
 from serving.api.app import ApiSettings, create_app
 from serving.api.dialects import routes
+from serving.api.routes import grouped
 from serving.errors import (
     InputTooLarge,
     MediaInvalid,
@@ -278,6 +279,23 @@ async def test_a_root_path_is_taken_off() -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
         assert (await http.post("/api/v1/embeddings", json=BODY)).status_code == 200
         assert (await http.get("/api/v1/models")).status_code == 200
+
+
+async def test_the_description_has_every_example_and_a_chapter_for_each_client(
+    http: httpx.AsyncClient,
+) -> None:
+    described = (await http.get("/openapi.json")).json()
+    chapters = [tag["name"] for tag in described["tags"]]
+    assert chapters[0] == "Embeddings"
+    assert {"Cohere", "Voyage", "vLLM", "text-embeddings-inference"} < set(chapters)
+    operations = [one for path in described["paths"].values() for one in path.values()]
+    assert {tag for one in operations for tag in one["tags"]} <= set(chapters)
+    for (method, path), some in grouped(routes()).items():
+        if some[-1].request:
+            body = described["paths"][path][method.lower()]["requestBody"]
+            content = body["content"]["application/json"]
+            assert set(content["examples"]) == {name for one in some for name in one.examples}
+            assert len(content["examples"]) == sum(len(one.examples) for one in some)
 
 
 async def test_the_description_is_json_that_names_every_path(http: httpx.AsyncClient) -> None:
