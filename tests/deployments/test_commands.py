@@ -179,22 +179,24 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
 
         def load() -> None:
             with httpx.Client(timeout=60, headers={"authorization": bearer(key)}) as client:
-                while not stop.is_set():
+                while not stop.wait(0.05):  # what starts meanwhile needs a processor too
                     body = {"model": MINI, "input": "a cat"}
                     statuses.append(client.post(f"{url}/v1/embeddings", json=body).status_code)
 
         workers = [threading.Thread(target=load) for _ in range(4)]
         for worker in workers:
             worker.start()
-        path.write_text(path.read_text().replace("flights: 2", "flights: 3"))
-        assert run(deploy, env).returncode == 0
-        time.sleep(2)
-        until = time.monotonic() + START_S
-        status = [BIN / "serve", "status", "-a", f"http://127.0.0.1:{dashboard}"]
-        while "DEPLOYING" in (said := run(status, env)).stdout:
-            assert time.monotonic() < until, said.stdout
-            time.sleep(1)
-        stop.set()
-        for worker in workers:
-            worker.join()
+        try:
+            path.write_text(path.read_text().replace("flights: 2", "flights: 3"))
+            assert run(deploy, env).returncode == 0
+            time.sleep(2)
+            until = time.monotonic() + START_S
+            status = [BIN / "serve", "status", "-a", f"http://127.0.0.1:{dashboard}"]
+            while "DEPLOYING" in (said := run(status, env)).stdout:
+                assert time.monotonic() < until, said.stdout
+                time.sleep(1)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
     assert len(statuses) > 50 and set(statuses) == {200}
