@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,16 +69,26 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def wait_ready(url: str) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     until = time.monotonic() + START_S
     while time.monotonic() < until:
         try:
-            if httpx.get(f"{url}/ready").status_code == 200:
+            if holds():
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.3)
-    raise AssertionError(f"{url} was not ready within {START_S} s")
+    raise AssertionError(f"not within {START_S} s")
+
+
+def wait_ready(url: str) -> None:
+    wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200)
+
+
+def deployed(dashboard: str) -> tuple[float, str]:
+    """When the application was last deployed, and its status, as Serve's own API has it."""
+    said = httpx.get(f"{dashboard}/api/serve/applications/").json()["applications"]["polyvec"]
+    return said["last_deployed_time_s"], said["status"]
 
 
 def run(words: Sequence[str | Path], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -167,15 +177,18 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
     start = (str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=16", f"--port={gcs}")
     more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
     with running(*start, *more, env=env):
-        deploy = [BIN / "serve", "deploy", "-a", f"http://127.0.0.1:{dashboard}", path]
-        until = time.monotonic() + START_S
+        api = f"http://127.0.0.1:{dashboard}"
+        deploy = [BIN / "serve", "deploy", "-a", api, path]
         env["RAY_ADDRESS"] = f"127.0.0.1:{gcs}"
-        while (said := run(deploy, env)).returncode:
-            assert time.monotonic() < until, said.stdout
-            time.sleep(1)
+        wait_until(lambda: httpx.get(f"{api}/api/serve/applications/").status_code == 200)
+        assert run(deploy, env).returncode == 0
         wait_ready(url)
         statuses: list[int] = []
         stop = threading.Event()
+
+        def redeployed(before: float) -> bool:
+            at, status = deployed(api)
+            return at > before and status == "RUNNING"
 
         def load() -> None:
             with httpx.Client(timeout=60, headers={"authorization": bearer(key)}) as client:
@@ -188,13 +201,9 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
             worker.start()
         try:
             path.write_text(path.read_text().replace("flights: 2", "flights: 3"))
+            before, _ = deployed(api)
             assert run(deploy, env).returncode == 0
-            time.sleep(2)
-            until = time.monotonic() + START_S
-            status = [BIN / "serve", "status", "-a", f"http://127.0.0.1:{dashboard}"]
-            while "DEPLOYING" in (said := run(status, env)).stdout:
-                assert time.monotonic() < until, said.stdout
-                time.sleep(1)
+            wait_until(lambda: redeployed(before))
         finally:
             stop.set()
             for worker in workers:
