@@ -157,6 +157,7 @@ polyvec/model: {{ . }}
 {{- end }}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_worker_niceness, value: "0"}
+- {name: MALLOC_ARENA_MAX, value: "2"}
 - {name: RAY_metrics_report_interval_ms, value: "2000"}
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
