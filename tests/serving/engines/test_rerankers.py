@@ -31,7 +31,6 @@ from serving.service import Served, Service
 from serving.values import Ask, Image, Job, Output, Text
 from tests.serving.media.pictures import encoded, noise
 from tests.upstream import build, reference, relevance
-from tests.vllm_engines import NAMES
 from tests.vllm_forks import forking
 
 QUERY = "who is eating bread?"
@@ -60,7 +59,7 @@ class Ranked:
         return await rank(self.service, call, replace(ask, **facts))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", params=[one for one in NAMES if one != "noop"])
+@pytest.fixture(scope="module", params=[one for one in ENGINES.names() if one != "noop"])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
