@@ -68,7 +68,7 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # 15 otherwise: a service is no background job
-        "MALLOC_ARENA_MAX": "2",  # glibc's heap for every thread keeps what it once held: 300 MiB
+        "MALLOC_ARENA_MAX": "2",  # a heap for every thread keeps what it once held: a sixth
         # What Ray's daemons do when nothing happens; at the defaults it is a sixth of a core.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         "REPORTER_UPDATE_INTERVAL_MS": "60000",

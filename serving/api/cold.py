@@ -32,7 +32,8 @@ Mount: TypeAlias = Callable[[FastAPI], None]
 """What adds routes to the app."""
 
 _DOCS = Path(__file__).with_name("docs.html")
-_TAGS = [
+_OWN_TAG: dict[str, object] = {"name": OWN, "description": "Vectors, scores and classes."}
+_TAGS: list[dict[str, object]] = [
     {"name": "Batches", "description": "Files of lines, embedded when there is time."},
     {"name": "Models", "description": "What is served."},
     {"name": "Usage", "description": "What was used, and what it costs."},
@@ -54,7 +55,7 @@ def cold_app(
         version=__version__,
         summary="Embeddings on your own machines, for unchanged clients of many APIs.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        openapi_tags=[*_chapters(ends), *_TAGS],
+        openapi_tags=[_OWN_TAG, *_clients(ends), *_TAGS],
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -74,17 +75,13 @@ def cold_app(
     return app
 
 
-def _chapters(ends: Ends) -> list[dict[str, object]]:
-    """A tag for each client that a dialect is for, after our own."""
-    tags = dict.fromkeys([OWN, *(routes[-1].tag for routes in ends.values())])
+def _clients(ends: Ends) -> list[dict[str, object]]:
+    """A tag for each client that a dialect is for, beside our own."""
+    tags = dict.fromkeys(routes[-1].tag for routes in ends.values())
     return [
-        {
-            "name": tag,
-            "description": "Vectors, scores and classes."
-            if tag == OWN
-            else f"The same, as clients of {tag} ask for it.",
-        }
+        {"name": tag, "description": f"The same, as clients of {tag} ask for it."}
         for tag in tags
+        if tag != OWN
     ]
 
 

@@ -163,7 +163,8 @@ class Encoder:
         states = _gathered(self._embedded(ids).flatten(0, 1), real)
         tokens, hidden = states.shape
         room = _bucket(tokens) if self._bucketed else tokens
-        states = functional.pad(states, (0, 0, 0, room - tokens))
+        if room > tokens:
+            states = functional.pad(states, (0, 0, 0, room - tokens))
         split = (rows, longest, 3, self._facts.heads, hidden // self._facts.heads)
         wide_mask = None if mask is None else mask[:, None, None, :]
         for layer in self._layers:
