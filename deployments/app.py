@@ -131,17 +131,14 @@ def _deployment(kind: type) -> Any:  # Ray annotates `deployment` as the decorat
 
 def _scale(replicas: Replicas, ongoing: int = 64) -> dict[str, Any]:
     if replicas.min == replicas.max:
-        return {"num_replicas": replicas.min}
-    return {
-        "autoscaling_config": AutoscalingConfig(
-            **_bounds(replicas), target_ongoing_requests=ongoing
-        )
-    }
+        return _fixed(replicas)
+    config = AutoscalingConfig(**_bounds(replicas), target_ongoing_requests=ongoing)
+    return {"autoscaling_config": config, **_surge(replicas)}
 
 
 def _scale_by_tokens(replicas: ModelReplicas, batch_tokens: int) -> dict[str, Any]:
     if replicas.min == replicas.max:
-        return {"num_replicas": replicas.min}
+        return _fixed(replicas)
     report_s = min(max(replicas.max / _REPORTS_PER_S, 2.0), 10.0)
     policy = AutoscalingPolicy(
         policy_function="deployments.autoscaling:TargetLatency",
@@ -164,7 +161,15 @@ def _scale_by_tokens(replicas: ModelReplicas, batch_tokens: int) -> dict[str, An
             upscale_delay_s=0,  # the policy has its own delays, and knows why
             downscale_delay_s=0,
         )
-    return {"autoscaling_config": config}
+    return {"autoscaling_config": config, **_surge(replicas)}
+
+
+def _fixed(replicas: Replicas) -> dict[str, int]:
+    return {"num_replicas": replicas.min, **_surge(replicas)}
+
+
+def _surge(replicas: Replicas) -> dict[str, int]:
+    return {"max_surge_percent": replicas.max_surge_percent}
 
 
 def _bounds(replicas: Replicas) -> dict[str, int]:

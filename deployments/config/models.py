@@ -26,6 +26,15 @@ class Replicas(Frozen):
 
     min: int = Field(1, ge=0, description="Replicas kept at all times.")
     max: int = Field(1, ge=1, description="Replicas at most.")
+    max_surge_percent: int = Field(
+        25,
+        ge=0,
+        le=100,
+        description=(
+            "Of them, rounded up: how many more there may be while a redeploy replaces them. "
+            "With 0 a replica goes before the one that replaces it starts."
+        ),
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Replicas:

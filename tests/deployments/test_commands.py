@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,10 +85,16 @@ def wait_ready(url: str) -> None:
     wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200)
 
 
-def deployed(dashboard: str) -> tuple[float, str]:
-    """When the application was last deployed, and its status, as Serve's own API has it."""
+def deployed(dashboard: str) -> tuple[float, str, dict[str, int]]:
+    """When the application was last deployed, its status, and how many replicas of each deployment
+    take calls, as Serve's own API has it.
+    """
     said = httpx.get(f"{dashboard}/api/serve/applications/").json()["applications"]["polyvec"]
-    return said["last_deployed_time_s"], said["status"]
+    taking = {
+        name: sum(one["state"] in ("RUNNING", "UPDATING") for one in deployment["replicas"])
+        for name, deployment in said["deployments"].items()
+    }
+    return said["last_deployed_time_s"], said["status"], taking
 
 
 def run(words: Sequence[str | Path], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -102,13 +108,19 @@ def run(words: Sequence[str | Path], env: dict[str, str]) -> subprocess.Complete
     )
 
 
-def environment(port: int) -> dict[str, str]:
-    """What `polyvec env` exports, and a folder for Ray where no other left its address."""
+@contextmanager
+def environment(port: int) -> Iterator[dict[str, str]]:
+    """What `polyvec env` exports, with its folder as Ray's too, where no other left its address."""
     said = subprocess.run(
         [BIN / "polyvec", "env", "--port", str(port)], capture_output=True, text=True, check=True
     )
     pairs = (line.removeprefix("export ").split("=", 1) for line in said.stdout.splitlines())
-    return {**dict(pairs), "RAY_TMPDIR": tempfile.mkdtemp(prefix="pv-", dir="/tmp")}
+    env = dict(pairs)
+    folder = env["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"]
+    try:
+        yield {**env, "RAY_TMPDIR": folder}
+    finally:
+        shutil.rmtree(folder)
 
 
 def config_file(folder: Path, name: str, port: int) -> Path:
@@ -158,8 +170,8 @@ def test_serve_says_ready_answers_the_curl_it_prints_and_drains_on_ctrl_c(tmp_pa
 def test_serve_run_serves_a_shipped_config(tmp_path: Path) -> None:
     port = free_port()
     path = config_file(tmp_path, "local", port)
-    env = {**environment(port), "RAY_ADDRESS": "local"}
-    with running(str(BIN / "serve"), "run", str(path), env=env):
+    run_it = (str(BIN / "serve"), "run", str(path))
+    with environment(port) as env, running(*run_it, env={**env, "RAY_ADDRESS": "local"}):
         wait_ready(f"http://127.0.0.1:{port}")
         assert ask(f"http://127.0.0.1:{port}", "a cat") == 200
 
@@ -173,10 +185,9 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
     key, tenants = new_key(), tmp_path / "tenants.yaml"
     tenants.write_text(file_of({"acme": {"keys": [entry(key)]}}))
     path.write_text(text.replace("/etc/polyvec/tenants.yaml", str(tenants)))
-    env = environment(port)
     start = (str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=16", f"--port={gcs}")
     more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
-    with running(*start, *more, env=env):
+    with environment(port) as env, running(*start, *more, env=env):
         api = f"http://127.0.0.1:{dashboard}"
         deploy = [BIN / "serve", "deploy", "-a", api, path]
         env["RAY_ADDRESS"] = f"127.0.0.1:{gcs}"
@@ -184,10 +195,12 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
         assert run(deploy, env).returncode == 0
         wait_ready(url)
         answers: list[tuple[int, str]] = []
+        least: dict[str, int] = {}
         stop = threading.Event()
 
         def redeployed(before: float) -> bool:
-            at, status = deployed(api)
+            at, status, taking = deployed(api)
+            least.update({name: min(least.get(name, n), n) for name, n in taking.items()})
             return at > before and status == "RUNNING"
 
         def load() -> None:
@@ -202,7 +215,7 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
             worker.start()
         try:
             path.write_text(path.read_text().replace("flights: 2", "flights: 3"))
-            before, _ = deployed(api)
+            before, _, _ = deployed(api)
             assert run(deploy, env).returncode == 0
             wait_until(lambda: redeployed(before))
         finally:
@@ -210,3 +223,4 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
             for worker in workers:
                 worker.join()
     assert len(answers) > 50 and set(answers) == {(200, "")}
+    assert least == {"Gateway": 2, "Preprocessor": 1, f"Replica:{MINI}": 1}

@@ -47,9 +47,13 @@ CASES: list[tuple[dict[str, Any], str]] = [
         {"config": {"gateway": {"replicas": {"min": 9, "max": 4}}}},
         "gateway: replicas.min is above replicas.max",
     ),
-    ({"models": {"minilm": {"minPods": 5}}}, "model-minilm: minPods is above maxPods"),
-    ({"models": {"minilm": {"maxPods": 3}}}, "3 pods of 1 have no place for 4 replicas"),
-    ({"gateway": {"maxPods": 2}}, "2 pods of 1 have no place for 4 replicas"),
+    ({"models": {"minilm": {"minPods": 6}}}, "model-minilm: minPods is above maxPods"),
+    ({"models": {"minilm": {"maxPods": 4}}}, "4 pods of 1 have no place for 4 replicas and 1 more"),
+    (
+        {"models": {"minilm": {"maxPods": 3, "config": {"replicas": {"max_surge_percent": 0}}}}},
+        "3 pods of 1 have no place for 4 replicas\n",
+    ),
+    ({"gateway": {"maxPods": 2}}, "2 pods of 1 have no place for 4 replicas and 1 more while"),
     ({"ray": {"autoscaler": {"enabled": False}}}, "gateway: .* minPods must be maxPods"),
     (
         {"preprocessor": {"enabled": False}, "config": {"preprocessor": {"text": "deployment"}}},

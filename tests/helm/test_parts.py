@@ -57,7 +57,7 @@ def test_a_pod_has_the_gpus_of_its_replicas_and_tolerates_their_taint() -> None:
     assert group(FLEET, "model-v4")["resources"] == {"CPU": "4", "GPU": "1", "model-v4": "1"}
     half = group(FLEET, "model-v5-small")
     assert half["resources"] == {"CPU": "4", "GPU": "1", "model-v5-small": "2"}
-    assert (half["minReplicas"], half["maxReplicas"]) == (0, 6)
+    assert (half["minReplicas"], half["maxReplicas"]) == (0, 8)  # for 12 + 3
     assert resources(FLEET, "model-v5-small")["limits"]["nvidia.com/gpu"] == 1
     [tolerated] = half["template"]["spec"]["tolerations"]
     assert tolerated["key"] == "nvidia.com/gpu"

@@ -174,7 +174,8 @@ def test_the_defaults_that_the_chart_repeats_are_polyvecs() -> None:
     text = (Path(__file__).resolve().parents[2] / "helm/polyvec/templates/_groups.tpl").read_text()
     [model] = AppConfig().models
     assert (model.replicas.min, model.replicas.max) == (1, 1)
-    assert text.count('"replicas" "min" 1') == 2
+    assert '"replicas" "min" 1 ' in text and '"replicas" "max" 1 ' in text
+    assert f'"max_surge_percent" {model.replicas.max_surge_percent} ' in text
     assert f'"cpus_per_replica" {model.cpus_per_replica:g} ' in text
     assert f'"cpus" {GatewayConfig().cpus:g} ' in text
     assert model.gpus == 0 and '"gpus_per_replica" 0 ' in text

@@ -34,7 +34,7 @@ NEW = {"config": {"id": "BAAI/bge-m3", "engine": "vllm", "gpus_per_replica": 1}}
         (fleet(config={"limits": {"inputs": 64}}), "none"),
         (fleet(config={"gateway": {"flights": 4}}), "none"),
         (fleet(config={"prices": {"currency": "EUR"}}), "none"),
-        (model(maxPods=16, config={"replicas": {"max": 15}}), "none"),
+        (model(maxPods=20, config={"replicas": {"max": 15}}), "none"),
         # Not of the cluster at all.
         (fleet(httpRoute={"hostnames": ["a.example.com"]}), "none"),
         (fleet(metrics={"podMonitor": {"interval": "10s"}}), "none"),

@@ -13,6 +13,7 @@ cluster to which a group was appended, and makes a new one where a group comes b
 the order is `order`, then models last, then the name.
   - {name, component, model, order, unit, cpus, gpus, minPods, maxPods, perPod, replicas, shared, spec}
 `unit` is the Ray resource that a replica takes one of: it holds each replica to its own pods.
+`replicas` has {min, max, most}: `most` while a redeploy replaces them.
 */}}
 {{- define "polyvec.groups" -}}
 {{- $groups := list -}}
@@ -34,15 +35,22 @@ the order is `order`, then models last, then the name.
 {{ end -}}
 {{- end }}
 
+{{/* Of a part's config, as YAML: {min, max, most}. The defaults are those of Polyvec's config. */}}
+{{- define "polyvec.replicas" -}}
+{{- $max := dig "replicas" "max" 1 . | int -}}
+{{- $surge := mul (dig "replicas" "max_surge_percent" 25 .) $max | add 99 -}}
+{{- dict "min" (dig "replicas" "min" 1 . | int) "max" $max "most" (div $surge 100 | add $max) | toYaml }}
+{{- end }}
+
 {{/* Gateways and preprocessors: one replica a pod. */}}
 {{- define "polyvec.groupOfOne" -}}
-{{- $min := dig "replicas" "min" 1 .config -}}
+{{- $replicas := include "polyvec.replicas" .config | fromYaml -}}
 {{- dict
   "name" .name "component" .name "order" (.spec.order | default 0) "unit" .name
   "cpus" (dig "cpus" 1 .config | ceil | int) "gpus" 0
-  "minPods" (hasKey .spec "minPods" | ternary .spec.minPods $min | int)
-  "maxPods" (hasKey .spec "maxPods" | ternary .spec.maxPods (dig "replicas" "max" 1 .config) | int)
-  "perPod" 1 "replicas" (dict "min" $min "max" (dig "replicas" "max" 1 .config))
+  "minPods" (hasKey .spec "minPods" | ternary .spec.minPods $replicas.min | int)
+  "maxPods" (hasKey .spec "maxPods" | ternary .spec.maxPods $replicas.most | int)
+  "perPod" 1 "replicas" $replicas
   "shared" true "spec" .spec | toYaml }}
 {{- end }}
 
@@ -51,15 +59,14 @@ the order is `order`, then models last, then the name.
 {{- $config := .model.config | default dict -}}
 {{- $name := printf "model-%s" .key -}}
 {{- $perPod := .model.replicasPerPod | default 1 -}}
-{{- $min := dig "replicas" "min" 1 $config -}}
-{{- $max := dig "replicas" "max" 1 $config -}}
+{{- $replicas := include "polyvec.replicas" $config | fromYaml -}}
 {{- $on := dig "enabled" true .model -}}
 {{- dict
   "name" $name "component" "model" "model" .key "order" (.model.order | default 0) "unit" $name
   "cpus" (mulf (dig "cpus_per_replica" 1 $config) $perPod | ceil | int)
   "gpus" (mulf (dig "gpus_per_replica" 0 $config) $perPod | ceil | int)
-  "minPods" (ternary (hasKey .model "minPods" | ternary .model.minPods (divf $min $perPod | ceil)) 0 $on | int)
-  "maxPods" (ternary (hasKey .model "maxPods" | ternary .model.maxPods (divf $max $perPod | ceil)) 0 $on | int)
-  "perPod" $perPod "replicas" (dict "min" $min "max" $max)
+  "minPods" (ternary (hasKey .model "minPods" | ternary .model.minPods (divf $replicas.min $perPod | ceil)) 0 $on | int)
+  "maxPods" (ternary (hasKey .model "maxPods" | ternary .model.maxPods (divf $replicas.most $perPod | ceil)) 0 $on | int)
+  "perPod" $perPod "replicas" $replicas
   "shared" (eq (dig "placement" "shared" $config) "shared") "spec" .model | toYaml }}
 {{- end }}

@@ -57,6 +57,10 @@ models: none is enabled
 {{- end }}
 {{- end }}
 
+{{- define "polyvec.guards.surge" -}}
+{{- if ne (int .most) (int .max) }} and {{ sub .most .max }} more while a redeploy replaces them; with replicas.max_surge_percent 0 there are none{{ end -}}
+{{- end }}
+
 {{- define "polyvec.guards.groups" -}}
 {{- $values := .Values }}
 {{- range include "polyvec.groups" . | fromYamlArray }}
@@ -65,8 +69,8 @@ models: none is enabled
 {{- else if gt (int .minPods) (int .maxPods) }}
 {{ .name }}: minPods is above maxPods
 {{- end }}
-{{- if and .shared .maxPods (lt (mul .maxPods .perPod) (int64 .replicas.max)) }}
-{{ .name }}: {{ .maxPods }} pods of {{ .perPod }} have no place for {{ .replicas.max }} replicas
+{{- if and .shared .maxPods (lt (mul .maxPods .perPod) (int64 .replicas.most)) }}
+{{ .name }}: {{ .maxPods }} pods of {{ .perPod }} have no place for {{ .replicas.max }} replicas{{ include "polyvec.guards.surge" .replicas }}
 {{- end }}
 {{- if and (not $values.ray.autoscaler.enabled) (ne (int .minPods) (int .maxPods)) }}
 {{ .name }}: with ray.autoscaler.enabled false nothing adds pods, so minPods must be maxPods
