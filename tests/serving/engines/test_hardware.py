@@ -9,31 +9,33 @@ import torch
 
 from serving.engines import EngineOptions
 from serving.engines import _hardware as hardware
-from serving.engines._hardware import chosen_device, chosen_dtype, cpu_flags
+from serving.engines._hardware import Processor, chosen_device, chosen_dtype, processor
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("flags", "dtype"),
+    ("vendor", "flags", "dtype"),
     [
-        ({"avx2", "avx512_bf16", "amx_bf16", "amx_tile"}, torch.bfloat16),
-        ({"avx2", "avx512_bf16"}, torch.float32),  # has the instructions, and is slower with them
-        ({"avx2"}, torch.float32),
+        ("GenuineIntel", {"avx2", "avx512_bf16", "amx_bf16", "amx_tile"}, torch.bfloat16),
+        ("GenuineIntel", {"avx2", "avx512_bf16"}, torch.float32),  # slower with them than without
+        ("AuthenticAMD", {"avx2", "avx512_bf16"}, torch.bfloat16),
+        ("AuthenticAMD", {"avx2"}, torch.float32),
     ],
 )
-def test_a_processor_runs_bfloat16_where_it_has_amx(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype
+def test_a_processor_runs_bfloat16_where_it_is_quicker(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: set[str], dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(hardware, "processor", lambda: Processor(vendor, frozenset(flags)))
     assert chosen_dtype(EngineOptions(), CPU) == dtype
 
 
-def test_the_flags_are_those_of_the_first_processor(tmp_path: Path) -> None:
+def test_the_first_processor_is_asked(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    flags = "fpu avx2 avx512f avx512_vnni"
-    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: X\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    assert cpu_flags(cpuinfo) == {"fpu", "avx2", "avx512f", "avx512_vnni"}
+    first = "processor\t: 0\nvendor_id\t: X\nflags\t\t: fpu avx2 avx512f avx512_vnni\n"
+    cpuinfo.write_text(f"{first}\nprocessor\t: 1\nvendor_id\t: Y\nflags\t\t: fpu\n")
+    flags = frozenset({"fpu", "avx2", "avx512f", "avx512_vnni"})
+    assert processor(cpuinfo) == Processor("X", flags)
 
 
 def test_the_type_asked_for_is_taken() -> None:
@@ -42,7 +44,7 @@ def test_the_type_asked_for_is_taken() -> None:
 
 
 def test_without_a_file_of_flags_there_are_none(tmp_path: Path) -> None:
-    assert cpu_flags(tmp_path / "cpuinfo") == frozenset()
+    assert processor(tmp_path / "cpuinfo") == Processor()
 
 
 def test_the_device_asked_for_is_taken() -> None:
