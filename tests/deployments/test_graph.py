@@ -104,6 +104,7 @@ def test_many_clients_at_once_get_their_own_answers(node: LocalNode) -> None:
             async def one(i: int) -> np.ndarray:
                 body = {"model": "null", "input": f"text number {i % 8}"}
                 answer = await client.post("/v1/embeddings", json=body)
+                assert answer.is_success, answer.text
                 return np.array(answer.json()["data"][0]["embedding"])
 
             return await asyncio.gather(*(one(i) for i in range(48)))
