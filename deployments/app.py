@@ -37,7 +37,7 @@ _REPORTS_PER_S = 50
 _IMAGES_PER_PREPROCESSOR = 8
 
 _DRAIN = {"graceful_shutdown_wait_loop_s": 0.1, "graceful_shutdown_timeout_s": 30}
-_HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 15}
+_HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 10}
 # An access log of Serve's costs 5 % of a short request; our own log has what failed.
 _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 

@@ -81,6 +81,8 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.loopback.bind_as_asked",
         # A gateway that goes answers until HAProxy has forgotten it, which a busy machine delays.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        # What answers none of three probes will not drain either, and others wait to do its work.
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_wrapper(folder, address.host, address.port)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",

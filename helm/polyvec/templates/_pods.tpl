@@ -161,6 +161,7 @@ polyvec/model: {{ . }}
 - {name: RAY_metrics_report_interval_ms, value: "2000"}
 - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
+- {name: RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS, value: "1"}
 - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "67108864"}
 - {name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE, value: "134217728"}
 - {name: RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S, value: {{ $values.serve.maxRequestSeconds | quote }}}
