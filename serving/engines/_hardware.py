@@ -55,7 +55,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         return Processor()
-    pairs = (line.partition(":") for line in reversed(lines))
+    pairs = (line.partition(":") for line in reversed(lines))  # so that the first one's stay
     said = {name.strip(): value.strip() for name, _, value in pairs}
     return Processor(said.get("vendor_id", ""), frozenset(said.get("flags", "").split()))
 

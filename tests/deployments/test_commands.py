@@ -120,7 +120,7 @@ def environment(port: int) -> Iterator[dict[str, str]]:
     try:
         yield {**env, "RAY_TMPDIR": folder}
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def config_file(folder: Path, name: str, port: int) -> Path:
