@@ -28,7 +28,7 @@ from serving.api.rendering import (
 from serving.api.settings import ApiSettings
 from serving.api.terms import allowed_s, idempotency_key, service_class
 from serving.calls import Call
-from serving.errors import BodyTimeout, LimitExceeded, PolyvecError
+from serving.errors import BodyTimeout, LimitExceeded, Overloaded, PolyvecError
 from serving.limits.headers import rate_headers
 from serving.telemetry import traces
 from serving.telemetry.logs import about, name_tenant
@@ -100,7 +100,8 @@ class Exchange:
         except ClientGone:
             raise
         except PolyvecError as known:
-            if known.status >= 500:
+            # One line for each of many refusals would cost a third of refusing them; metrics count.
+            if known.status >= 500 and not isinstance(known, Overloaded):
                 log.warning("%s %s: %s", call.id, known.code, known.message)
             error = known
         except Exception:

@@ -84,12 +84,14 @@ async def test_a_method_that_a_path_has_not(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("error", [Overloaded("full", 0.25), Unavailable("dead", 2.5)])
-async def test_not_now_says_when(error: Unavailable) -> None:
+async def test_not_now_says_when(error: Unavailable, caplog: pytest.LogCaptureFixture) -> None:
     async with client(service(toy(), engine=HashEngine(8, error))) as http:
         answer = await http.post("/v1/embeddings", json=BODY)
     assert (answer.status_code, answer.json()["code"]) == (503, error.code)
     assert answer.headers["retry-after"] == {0.25: "1", 2.5: "3"}[error.args[1]]
     assert answer.headers["retry-after-ms"] == {0.25: "250", 2.5: "2500"}[error.args[1]]
+    logged = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert bool(logged) is not isinstance(error, Overloaded)  # refusals come by the hundred
 
 
 async def test_an_overloaded_gateway_refuses_at_once() -> None:
