@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -30,11 +30,17 @@ MINI = "all-MiniLM-L6-v2"
 START_S = 240  # on a machine that is busy with the other half of the tests
 
 
+def free_ports(count: int) -> list[int]:
+    """So many at once: asked for one by one, the same may come twice."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @contextmanager
@@ -79,6 +85,12 @@ def wait_until(holds: Callable[[], bool]) -> None:
             pass
         time.sleep(0.3)
     raise AssertionError(f"not within {START_S} s")
+
+
+def answers_while(process: subprocess.Popen[str], url: str) -> bool:
+    """Whether the address answers; an error with what the process said, where it has ended."""
+    assert process.poll() is None, process.stdout and process.stdout.read()
+    return httpx.get(url).status_code == 200
 
 
 def wait_ready(url: str) -> None:
@@ -177,7 +189,7 @@ def test_serve_run_serves_a_shipped_config(tmp_path: Path) -> None:
 
 
 def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Path) -> None:
-    port, dashboard, gcs = free_port(), free_port(), free_port()
+    port, dashboard, gcs = free_ports(3)
     url = f"http://127.0.0.1:{port}"
     path = config_file(tmp_path, "cluster", port)
     # Two gateways, a preprocessor and a replica; on loopback, for this is one machine.
@@ -187,11 +199,11 @@ def test_serve_deploy_serves_and_redeploys_without_losing_a_request(tmp_path: Pa
     path.write_text(text.replace("/etc/polyvec/tenants.yaml", str(tenants)))
     start = (str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=16", f"--port={gcs}")
     more = (f"--dashboard-port={dashboard}", "--object-store-memory=104857600")
-    with environment(port) as env, running(*start, *more, env=env):
+    with environment(port) as env, running(*start, *more, env=env) as ray:
         api = f"http://127.0.0.1:{dashboard}"
         deploy = [BIN / "serve", "deploy", "-a", api, path]
         env["RAY_ADDRESS"] = f"127.0.0.1:{gcs}"
-        wait_until(lambda: httpx.get(f"{api}/api/serve/applications/").status_code == 200)
+        wait_until(lambda: answers_while(ray, f"{api}/api/serve/applications/"))
         assert run(deploy, env).returncode == 0
         wait_ready(url)
         answers: list[tuple[int, str]] = []
