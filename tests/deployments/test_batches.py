@@ -15,7 +15,7 @@ from tests.deployments.conftest import key_of
 from tests.deployments.test_accounts import TOKENS, wait_for
 from tests.deployments.test_graph import replicas
 
-LINES = 600
+LINES = 3000  # so many that one looks in before the end, on a quick machine too
 
 
 def again(http: httpx.Client, path: str) -> httpx.Response:
