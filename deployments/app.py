@@ -84,6 +84,7 @@ def _gateway(
         logging_config=_LOGGING,
         **_HEALTH,
         **_scale(args.gateway.replicas),
+        max_surge_percent=args.gateway.replicas.max_surge_percent,
     )
     application: serve.Application = deployment.bind(args, engines, preprocessor)
     return application
@@ -101,6 +102,7 @@ def _preprocessor(args: AppConfig) -> Any:
         logging_config=_LOGGING,
         **_HEALTH,
         **_scale(args.preprocessor.replicas, ongoing=_IMAGES_PER_PREPROCESSOR),
+        max_surge_percent=args.preprocessor.replicas.max_surge_percent,
     )
     entries = [model.entry() for model in args.models]
     return deployment.bind(entries, args.media.options(), observing(args))
@@ -121,6 +123,7 @@ def _replicas(group: ReplicaGroup, told: Observing) -> Any:
         logging_config=_LOGGING,
         **_HEALTH,
         **_scale_by_tokens(model.replicas, options.batch_tokens or _BATCH_TOKENS),
+        max_surge_percent=model.replicas.max_surge_percent,
     )
     return deployment.bind(model.entry(), model.engine, options, told)
 
@@ -131,14 +134,17 @@ def _deployment(kind: type) -> Any:  # Ray annotates `deployment` as the decorat
 
 def _scale(replicas: Replicas, ongoing: int = 64) -> dict[str, Any]:
     if replicas.min == replicas.max:
-        return _fixed(replicas)
-    config = AutoscalingConfig(**_bounds(replicas), target_ongoing_requests=ongoing)
-    return {"autoscaling_config": config, **_surge(replicas)}
+        return {"num_replicas": replicas.min}
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            **_bounds(replicas), target_ongoing_requests=ongoing
+        )
+    }
 
 
 def _scale_by_tokens(replicas: ModelReplicas, batch_tokens: int) -> dict[str, Any]:
     if replicas.min == replicas.max:
-        return _fixed(replicas)
+        return {"num_replicas": replicas.min}
     report_s = min(max(replicas.max / _REPORTS_PER_S, 2.0), 10.0)
     policy = AutoscalingPolicy(
         policy_function="deployments.autoscaling:TargetLatency",
@@ -161,15 +167,7 @@ def _scale_by_tokens(replicas: ModelReplicas, batch_tokens: int) -> dict[str, An
             upscale_delay_s=0,  # the policy has its own delays, and knows why
             downscale_delay_s=0,
         )
-    return {"autoscaling_config": config, **_surge(replicas)}
-
-
-def _fixed(replicas: Replicas) -> dict[str, int]:
-    return {"num_replicas": replicas.min, **_surge(replicas)}
-
-
-def _surge(replicas: Replicas) -> dict[str, int]:
-    return {"max_surge_percent": replicas.max_surge_percent}
+    return {"autoscaling_config": config}
 
 
 def _bounds(replicas: Replicas) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -31,11 +32,17 @@ def key_of(tenant: str) -> dict[str, str]:
     return {"authorization": bearer(KEYS[tenant])}
 
 
+def free_ports(count: int) -> list[int]:
+    """So many at once: asked for one by one, the same may come twice."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def write_adapters(folder: Path) -> Path:
@@ -111,9 +118,7 @@ def node(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYVEC_CACHE", str(tmp_path_factory.mktemp("views")))
         folder = tmp_path_factory.mktemp("node")
-        with LocalNode(
-            config(images, folder), Address("127.0.0.1", free_port(), free_port())
-        ) as running:
+        with LocalNode(config(images, folder), Address("127.0.0.1", *free_ports(2))) as running:
             yield running
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,7 @@ import psutil
 import pytest
 
 from serving.tenants.keys import new_key
+from tests.deployments.conftest import free_port, free_ports
 from tests.tenants import bearer, entry, file_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -28,19 +28,6 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 MINI = "all-MiniLM-L6-v2"
 START_S = 240  # on a machine that is busy with the other half of the tests
-
-
-def free_ports(count: int) -> list[int]:
-    """So many at once: asked for one by one, the same may come twice."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def free_port() -> int:
-    return free_ports(1)[0]
 
 
 @contextmanager
