@@ -106,7 +106,10 @@ class Core:
     @property
     def unfinished(self) -> int:
         """How many inputs vLLM has that are not answered."""
-        return 0 if self._llm is None else int(self._llm.get_num_unfinished_requests())
+        if self._llm is None:
+            return 0
+        # Of its own method for it, vLLM before 0.29 knows nothing.
+        return int(self._llm.output_processor.get_num_unfinished_requests())
 
     async def ask(self, prompt: Mapping[str, Any], wish: Wish, how: How) -> Reply:
         """One input's answer. Whoever stops waiting takes it out of the engine."""
