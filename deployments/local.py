@@ -72,6 +72,8 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         # What Ray's daemons do when nothing happens; at the defaults it is a sixth of a core.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         "REPORTER_UPDATE_INTERVAL_MS": "60000",
+        "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",  # nobody is shown what it would read:
+        "LOG_NAME_UPDATE_INTERVAL_S": "86400",  # it looks for files a day later
         "RAY_metrics_report_interval_ms": "2000",  # a scrape is at most three seconds behind
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

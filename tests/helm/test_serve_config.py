@@ -28,6 +28,8 @@ LOCAL_ONLY = {
     "RAY_AUTH_MODE": "ray.authMode; KubeRay sets it for tokens",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "an idle laptop's saving",
     "REPORTER_UPDATE_INTERVAL_MS": "an idle laptop's saving",
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "a driver may want to see what workers say",
+    "LOG_NAME_UPDATE_INTERVAL_S": "a driver may want to see what workers say",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "a Service forgets a pod more slowly",
 }
 
