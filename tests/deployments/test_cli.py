@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,5 +119,6 @@ def test_models_is_a_table_with_licences(capsys: pytest.CaptureFixture[str]) -> 
 def test_env_exports_loopback_for_every_socket(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["env", "--port", "8123"]) == 0
     told = capsys.readouterr().out
+    shutil.rmtree(told.split("RAY_SERVE_HAPROXY_SERVER_STATE_BASE=")[1].split()[0])
     assert "export RAY_SERVE_ENABLE_HA_PROXY=1" in told
     assert "export POLYVEC_BIND=127.0.0.1" in told

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from itertools import count
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
@@ -86,6 +87,8 @@ class Core:
         self._numbers = count(1)
         self._told = AdapterMetrics(telemetry, spec.id)
         self._llm: Any = None
+        # For vLLM's sockets, which it leaves behind.
+        self._folder = TemporaryDirectory(prefix="pv-vllm-", ignore_cleanup_errors=True)
         try:
             self.run(self._start(options, backbone, telemetry)).result()
         except BaseException:
@@ -175,7 +178,7 @@ class Core:
     async def _start(
         self, options: EngineOptions, backbone: Backbone, telemetry: Telemetry
     ) -> None:
-        with _environment(options):
+        with _environment(options, self._folder.name):
             declare()
             if find_spec("vllm") is None:
                 raise InvalidConfig("the vllm engine needs vLLM: install polyvec[gpu], or [cpu]")
@@ -225,19 +228,24 @@ class Core:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._folder.cleanup()
 
 
 _DEAD = "vLLM's engine core has ended"
 
 
 @contextmanager
-def _environment(options: EngineOptions) -> Iterator[None]:
+def _environment(options: EngineOptions, folder: str) -> Iterator[None]:
     """What vLLM reads from the environment, here and in the processes that it starts."""
     for name, value in _ALWAYS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
     paths = [str(Path(site.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    meant = {**_CHILDREN, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    meant = {
+        **_CHILDREN,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "VLLM_RPC_BASE_PATH": folder,
+    }
     if options.threads is not None:
         meant["OMP_NUM_THREADS"] = str(options.threads)
         meant["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import tempfile
 from importlib import import_module
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +23,9 @@ _EXECUTORS = ("vllm.v1.executor.multiproc_executor", "vllm.v1.executor.uniproc_e
 
 
 def register() -> None:
-    """Our model classes by name, none imported before vLLM builds it; and no port for workers."""
+    """Our model classes by name, none imported before vLLM builds it; no port for workers; and an
+    end for every process with the one that started it.
+    """
     declare()
     from vllm import ModelRegistry  # here, because declare() comes first
 
@@ -26,6 +33,15 @@ def register() -> None:
         name = backbone.architecture
         ModelRegistry.register_model(name, f"{_MODELS}:{name}")
     _meet_in_a_file()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """vLLM's engine core would outlive a replica that is killed, and keep its GPU's memory."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _meet_in_a_file() -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -19,24 +25,53 @@ from tests.vllm_engines import OPTIONS, needs_vllm
 
 Born = tuple[VllmEngine, set[psutil.Process]]
 
+ROOT = Path(__file__).parents[3]
 CORE = "EngineCore"
+REPLICA = """
+import sys
+from pathlib import Path
+from serving.operators import declare
+declare()
+from serving.engines.vllm import load
+from tests.adapted import make
+from tests.vllm_engines import OPTIONS
+
+if __name__ == "__main__":
+    engine = load(make("qwen3", Path(sys.argv[1])), OPTIONS)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
 
 
-def processes() -> set[psutil.Process]:
-    return {one for one in psutil.Process().children(recursive=True) if "VLLM" in one.name()}
+def processes(of: int | None = None) -> set[psutil.Process]:
+    return {one for one in psutil.Process(of).children(recursive=True) if "VLLM" in one.name()}
+
+
+def folders() -> set[Path]:
+    """Where the sockets of engines lie."""
+    return set(Path(tempfile.gettempdir()).glob("pv-vllm-*"))
+
+
+async def left(own: set[psutil.Process]) -> list[psutil.Process]:
+    """Those of them that are still there after a while."""
+    _, alive = await asyncio.to_thread(psutil.wait_procs, own, 60)
+    return [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture(scope="module")
 def born(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[VllmEngine, set[psutil.Process]]]:
-    """An engine with a short queue, and its processes."""
+    """An engine with a short queue, and its processes. It leaves no socket behind."""
     needs_vllm()
-    before = processes()
+    before, others = processes(), folders()
     spec = make("qwen3", tmp_path_factory.mktemp("models"))
     engine = load(spec, replace(OPTIONS, queue_tokens=1000))
+    [folder] = folders() - others
+    assert any(one.is_socket() for one in folder.iterdir())
     yield engine, processes() - before
     asyncio.run(engine.close())
+    assert not folder.exists()
 
 
 async def embed(engine: VllmEngine, inputs: int, tokens: int) -> Floats:
@@ -93,5 +128,24 @@ async def test_a_closed_engine_says_so_and_leaves_no_process(
         await embed(engine, 1, 4)
     with pytest.raises(Unavailable, match="closed"):
         await engine.check()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, own, 60)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    assert not await left(own)
+
+
+@pytest.mark.slow
+async def test_a_replica_that_is_killed_takes_its_engine_along(tmp_path: Path) -> None:
+    needs_vllm()
+    others = folders()
+    script = tmp_path / "replica.py"
+    script.write_text(REPLICA)
+    command = [sys.executable, str(script), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, text=True, env=env, **pipes) as replica:
+        assert replica.stdout
+        assert await asyncio.to_thread(replica.stdout.readline) == "ready\n"
+        own = processes(replica.pid)
+        assert len(own) == 2
+        replica.kill()
+    for folder in folders() - others:
+        shutil.rmtree(folder)
+    assert not await left(own)
