@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -101,10 +102,12 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that a system gives away unasked: Ray starts dozens of servers meanwhile."""
+    for port in random.sample(range(20_000, 32_768), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((LOOPBACK, port))
+            return port
+    raise InvalidConfig("no port between 20000 and 32767 is free")
 
 
 @dataclass(slots=True)

@@ -147,7 +147,7 @@ def test_serve_says_ready_answers_the_curl_it_prints_and_drains_on_ctrl_c(tmp_pa
             lines.append(line)
             if line.startswith("docs "):
                 break
-        assert any(line.startswith("ready in") and MINI in line for line in lines), lines
+        assert any(line.startswith("ready in") and MINI in line for line in lines), "".join(lines)
         curl = next(line.removeprefix("try ") for line in lines if line.startswith("try "))
         pasted = subprocess.run(curl, shell=True, capture_output=True, text=True)
         assert '"object":"embedding"' in pasted.stdout
