@@ -21,7 +21,7 @@ from deployments.loopback import BIND, FRONT, LOOPBACK, haproxy_wrapper, refuse_
 from deployments.placement import cpus_needed, place, share_gpus, takes_images
 from serving.errors import InvalidConfig, Unavailable
 
-__all__ = ["Address", "LocalNode", "environment"]
+__all__ = ["Address", "LocalNode", "environment", "free_ports"]
 
 _STORE_BYTES = 256 * 2**20
 _IMAGE_STORE_BYTES = 2**30  # sixteen images of 20 megapixels; what is more is spilled to disk
@@ -62,6 +62,7 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
     can be, the rest is `loopback.py`.
     """
     threads = str(min(4, len(os.sched_getaffinity(0))))
+    metrics, stats, http, grpc = map(str, free_ports(4))
     return {
         BIND: LOOPBACK,
         FRONT: address.host,
@@ -89,25 +90,31 @@ def environment(folder: Path, address: Address) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_wrapper(folder, address.host, address.port)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": threads,
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": stats,
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": grpc,
     }
 
 
-def _free_port() -> int:
-    """Below those that a system gives away unasked: Ray starts dozens of servers meanwhile."""
-    for port in random.sample(range(20_000, 32_768), 100):
+def free_ports(count: int) -> list[int]:
+    """So many of loopback's, none twice; `InvalidConfig` where there are not.
+
+    Below those that a system gives away unasked: Ray starts dozens of servers meanwhile.
+    """
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_768), 100 + count):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind((LOOPBACK, port))
-            return port
-    raise InvalidConfig("no port between 20000 and 32767 is free")
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise InvalidConfig("too few ports between 20000 and 32767 are free")
 
 
 @dataclass(slots=True)

